@@ -1,0 +1,1 @@
+"""The HTTP API over a node: commands in, queries out, problems explained."""

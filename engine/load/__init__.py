@@ -1,0 +1,1 @@
+"""Recorded traffic as a load test: record, replay, report."""

@@ -1,0 +1,244 @@
+"""Value types of the walk. No behaviour but what follows from their fields."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+
+
+class Stage(StrEnum):
+    """The walk of a batch; also the names of spans, metrics and simulator steps."""
+
+    TAKE = "take"  # what is there, up to the limit
+    DECIDE = "decide"  # in the state host: decode, dedupe, run, project, react
+    APPEND = "append"  # one log record per outcome; the next batch may start
+    CONFIRM = "confirm"  # are they in the log, contiguous with our last append?
+    APPLY = "apply"  # one write batch: records, views, dedup, position
+    REPLY = "reply"  # only now
+
+
+class Input(StrEnum):
+    """Where a command came from; each input has its own resume offset."""
+
+    COMMANDS = "commands"
+    EMITS = "emits"
+    TIMER = "timer"
+
+
+class Phase(StrEnum):
+    """A replica's life on a node."""
+
+    RECOVERING = "recovering"  # folding the log up to its end
+    CLAIMING = "claiming"  # own Owner record appended, reading until it is met
+    OWNING = "owning"  # the walk
+    WAITING = "waiting"  # lost the ownership: folding, and claiming again after a while
+    RELEASING = "releasing"  # taking no more, confirming what is in flight
+    CLOSED = "closed"
+    STOPPED = "stopped"  # on an error that only a person can mend
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records of one log in columns, so that the hot path touches no object per record."""
+
+    offsets: list[int] = field(default_factory=list[int])
+    times_ms: list[int] = field(default_factory=list[int])
+    keys: list[bytes | None] = field(default_factory=list["bytes | None"])
+    values: list[bytes | None] = field(default_factory=list["bytes | None"])
+    leader_epoch: int = -1  # of the last record, -1 = unknown
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def add(self, offset: int, time_ms: int, key: bytes | None, value: bytes | None) -> None:
+        """Append one record."""
+        self.offsets.append(offset)
+        self.times_ms.append(time_ms)
+        self.keys.append(key)
+        self.values.append(value)
+
+    def rest(self, start: int) -> "Batch":
+        """Return the records from index `start` on."""
+        return Batch(
+            self.offsets[start:],
+            self.times_ms[start:],
+            self.keys[start:],
+            self.values[start:],
+            self.leader_epoch,
+        )
+
+    def records(self) -> "Iterator[LogRecord]":
+        """Yield the records one by one, for readers off the hot path."""
+        for row in zip(self.offsets, self.times_ms, self.keys, self.values, strict=True):
+            yield LogRecord(*row, self.leader_epoch)
+
+
+@dataclass(slots=True, frozen=True)
+class LogRecord:
+    """One record as the log holds it; `time_ms` is the log's append time."""
+
+    offset: int
+    time_ms: int
+    key: bytes | None
+    value: bytes | None
+    leader_epoch: int = -1
+
+
+@dataclass(slots=True, frozen=True)
+class Bounds:
+    """[begin, end): the offsets that a log holds; `topic_id` names this very log."""
+
+    begin: int
+    end: int
+    topic_id: str
+
+
+@dataclass(slots=True, frozen=True)
+class Report:
+    """What became of an append: the offset of its last record, or None with an error."""
+
+    ticket: int
+    last_offset: int | None
+    error: str = ""
+
+
+class Lookup(Enum):
+    """Why a random read has no record to give."""
+
+    PENDING = "pending"  # asked for; ask again
+    GONE = "gone"  # below the log's begin, or beyond its end
+
+
+@dataclass(slots=True, frozen=True)
+class ReplyTo:
+    """A client's place on the replies topic."""
+
+    partition: int
+    correlation: bytes
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a client is told. `sequence` 0 means a refusal: there is no outcome."""
+
+    command_id: bytes
+    workspace: str
+    sequence: int
+    workspace_sequence: int
+    code: str  # "" = accepted
+    message: str = ""
+    field: str | None = None
+    result: bytes | None = None
+    duplicate: bool = False
+    reply_to: ReplyTo | None = None
+
+
+@dataclass(slots=True)
+class Duplicate:
+    """A command whose id was decided before: the first outcome is read back, then compared."""
+
+    first_sequence: int
+    command_id: bytes
+    workspace: str
+    name: str
+    args_schema: int
+    args: bytes
+    reply_to: ReplyTo | None = None
+
+
+@dataclass(slots=True)
+class HostState:
+    """What the fold knows besides rows and the log position; stored with them."""
+
+    sequence: int = 0
+    previous: int = 0
+    registered_at: int = 0
+    newest_command_time: int = 0
+    dedup_floor: int = 0
+    emitted_sequence: int = 0
+    application: int = 0
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a state host made of a batch (FORMATS 6), outcome by outcome.
+
+    `done` commands (or records) are finished; the rest waits for the rows in `missing`. `ids`
+    and `times` are those of the outcomes, for the dedup page. `digests` are differences to add,
+    modulo 2**64. `state` is the state after the last outcome.
+    """
+
+    outcomes: list[bytes] = field(default_factory=list[bytes])
+    workspaces: list[bytes] = field(default_factory=list[bytes])
+    ids: list[bytes] = field(default_factory=list[bytes])
+    command_times: list[int] = field(default_factory=list[int])
+    rows: dict[bytes, bytes | None] = field(default_factory=dict["bytes", "bytes | None"])
+    digests: dict[int, int] = field(default_factory=dict[int, int])
+    replies: list[Reply | Duplicate] = field(default_factory=list["Reply | Duplicate"])
+    emits: list[bytes] = field(default_factory=list[bytes])
+    missing: list[bytes] = field(default_factory=list[bytes])
+    done: int = 0
+    state: HostState = field(default_factory=HostState)
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a store stands in its log (schemas/position.avsc says each field)."""
+
+    topic_id: str = ""
+    offset: int = 0
+    leader_epoch: int = -1
+    tail_hash: int = 0
+    epoch: int = 0
+    incarnation: int = 0
+    command_topic_id: str = ""
+    released: bool = False
+    resume: dict[str, int] = field(default_factory=dict[str, int])
+    host: HostState = field(default_factory=HostState)
+    digests: dict[int, int] = field(default_factory=dict[int, int])
+
+
+@dataclass(slots=True, frozen=True)
+class Progress:
+    """How far a restore is; read by the CLI bar, /health/ready, metrics and logs alike."""
+
+    partition: int
+    phase: Phase
+    applied_offset: int
+    target_offset: int
+    records_per_s: float
+    eta_s: float | None
+
+
+@dataclass(slots=True, frozen=True)
+class Held:
+    """A partition that a node holds, as its heartbeat tells it."""
+
+    partition: int
+    role: str  # owner, standby, restoring
+    epoch: int
+    sequence: int
+
+
+@dataclass(slots=True, frozen=True)
+class NodeBeat:
+    """A node's heartbeat (schemas/node.avsc)."""
+
+    node: str
+    process: bytes
+    engine_version: str
+    format: int
+    application: str
+    fingerprint: bytes
+    http: str
+    sent_at: int
+    leaving: bool
+    partitions: tuple[Held, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class MembershipChange:
+    """What the group gave and took since the last poll; `lost` means taken without asking."""
+
+    assigned: tuple[int, ...] = ()
+    revoked: tuple[int, ...] = ()
+    lost: bool = False

@@ -1,0 +1,93 @@
+"""What HTTP, and any other gateway, may ask of a node. Thread-safe, unlike the core below it."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from engine.application import Application
+from engine.model import LogRecord, Progress, Reply
+from engine.partition.reading import PartitionReader
+
+
+class Where(Enum):
+    """Who answers for a partition."""
+
+    HERE = "here"
+    THERE = "there"
+    NOBODY = "nobody"  # nobody is known to own it at the moment
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """Who answers for a partition, and at which base URL if it is another node."""
+
+    where: Where
+    url: str = ""
+
+
+class NodeApi(Protocol):
+    """A running node. Futures fail with EngineError; UnavailableError means: try again."""
+
+    @property
+    def name(self) -> str:
+        """Return the node's name."""
+        ...
+
+    @property
+    def application(self) -> Application:
+        """Return the application as the newest partition here runs it, else the folder's."""
+        ...
+
+    def partition_of(self, workspace: str) -> int:
+        """Return the partition of a workspace."""
+        ...
+
+    def route(self, partition: int) -> Route:
+        """Return who answers for a partition now."""
+        ...
+
+    def submit(
+        self, partition: int, workspace: str, command_id: bytes, value: bytes
+    ) -> "Future[Reply]":
+        """Publish an encoded command and wait for its reply; only where it is owned.
+
+        Raises UnavailableError E1403 at once when too many wait, E1402 when not owned here.
+        """
+        ...
+
+    def publish(self, partition: int, workspace: str, value: bytes) -> "Future[None]":
+        """Publish an encoded command and wait until the log has it; on any node."""
+        ...
+
+    def reader(self, partition: int) -> PartitionReader:
+        """Return a consistent reader of a partition held here; the caller closes it.
+
+        Raises UnavailableError E1402 while it is being restored or not held here.
+        """
+        ...
+
+    def wait_sequence(self, partition: int, sequence: int) -> "Future[None]":
+        """Wait until the partition's applied sequence is at least `sequence`."""
+        ...
+
+    def find(self, partition: int, command_id: bytes) -> int:
+        """Return the sequence of a remembered command's outcome, or 0."""
+        ...
+
+    def event(self, partition: int, offset: int) -> "Future[LogRecord | None]":
+        """Read one record of the event log back; None = gone."""
+        ...
+
+    def progress(self) -> Sequence[Progress]:
+        """Return one entry per partition held here, the owned ones with phase OWNING."""
+        ...
+
+    def problems(self) -> Mapping[int, str]:
+        """Return why partitions held here are stopped, by partition."""
+        ...
+
+    def statistics(self) -> Mapping[str, Mapping[str, int | float]]:
+        """Return counters by component, such as "partition 3" or "gate"."""
+        ...

@@ -1,0 +1,1 @@
+"""State hosts, and the user code they run: WebAssembly, or trusted Python."""

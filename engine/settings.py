@@ -1,0 +1,1 @@
+"""One tree of settings: flags over environment over file over defaults."""

@@ -1,0 +1,1 @@
+"""Stores behind the `PartitionStore` port: RocksDB, and memory for tests and the simulator."""

@@ -1,0 +1,1 @@
+"""Metric names, tracing and logs: set up once, read from `statistics()` objects."""

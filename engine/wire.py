@@ -1,0 +1,325 @@
+"""The bytes of the engine's own records: commands, the event log, replies, heartbeats, positions.
+
+Owns `schemas/*.avsc` and the envelope around them: Avro single-object encoding (0xC3 0x01, the
+schema's CRC-64-AVRO fingerprint, the body). Knows nothing of applications: arguments and row
+bodies are opaque bytes here. Every event record begins with epoch, sequence, previous and
+skippable, so `head` can judge it without decoding the rest, even of an unknown kind.
+"""
+
+import functools
+import io
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict, cast
+
+import fastavro
+import xxhash
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from engine.model import HostState, Position
+
+MAGIC = b"\xc3\x01"
+HEADER_BYTES = 10
+
+
+class Kind(StrEnum):
+    """The kinds of records in the event log."""
+
+    OUTCOME = "outcome"
+    OWNER = "owner"
+    RELEASED = "released"
+    MARK = "mark"
+    APPLICATION = "application"
+    SWITCH = "switch"
+
+
+class WireError(ValueError):
+    """Bytes that are not what they should be; the caller decides what that means."""
+
+
+class Head(NamedTuple):
+    """The first fields of an event record; `kind` None = a kind this engine doesn't know."""
+
+    kind: Kind | None
+    epoch: int
+    sequence: int
+    previous: int
+    skippable: bool
+
+
+class Change(TypedDict):
+    """One record's change inside an outcome."""
+
+    type: int
+    root: int
+    id: int
+    op: str
+    set: bytes
+    before: int
+    body: bytes
+
+
+class Outcome(TypedDict):
+    """schemas/outcome.avsc."""
+
+    epoch: int
+    sequence: int
+    previous: int
+    skippable: bool
+    workspace: str
+    workspace_sequence: int
+    command_id: bytes
+    input: str
+    input_offset: int
+    command_time: int
+    registered_at: int
+    name: str
+    application: int
+    args_schema: int
+    args: bytes
+    code: str
+    message: str
+    field: str | None
+    changes: list[Change]
+    emits: list[dict[str, Any]]
+    timers: list[dict[str, Any]]
+    result: bytes | None
+    principal: dict[str, str] | None
+    source: dict[str, int] | None
+    traceparent: str | None
+
+
+class Command(TypedDict):
+    """schemas/command.avsc."""
+
+    command_id: bytes
+    name: str
+    args_schema: int
+    args: bytes
+    expected_sequence: int | None
+    not_after: int | None
+    reply: dict[str, Any] | None
+    principal: dict[str, str] | None
+    token: str | None
+    traceparent: str | None
+    source: dict[str, int] | None
+
+
+def _schema_folder() -> Path:
+    packaged = Path(__file__).parent / "_schemas"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "schemas"
+
+
+def crc64(schema: Any) -> int:
+    """Return the CRC-64-AVRO fingerprint of a schema as the signed number Avro's long holds."""
+    digest = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
+    return int.from_bytes(bytes.fromhex(digest), "little", signed=True)
+
+
+class _Codec:
+    """One schema with the prefix its records carry."""
+
+    def __init__(self, name: str) -> None:
+        raw = json.loads((_schema_folder() / f"{name}.avsc").read_text())
+        self.fingerprint = crc64(raw)
+        self.schema = fastavro.parse_schema(raw, named_schemas={})
+        self.prefix = MAGIC + self.fingerprint.to_bytes(8, "little", signed=True)
+
+    def encode(self, fields: Any) -> bytes:
+        out = io.BytesIO()
+        out.write(self.prefix)
+        fastavro.schemaless_writer(out, self.schema, fields)
+        return out.getvalue()
+
+    def decode(self, value: bytes) -> dict[str, Any]:
+        if value[:HEADER_BYTES] != self.prefix:
+            raise WireError("not of this schema")
+        source = io.BytesIO(value)
+        source.seek(HEADER_BYTES)
+        try:
+            fields = fastavro.schemaless_reader(source, self.schema, None)
+        except Exception as fault:  # fastavro raises whatever its parser meets
+            raise WireError(f"cut off or damaged: {fault}") from fault
+        if source.tell() != len(value):
+            raise WireError(f"{len(value) - source.tell()} bytes too many")
+        return cast("dict[str, Any]", fields)
+
+
+_EVENTS = {kind: _Codec(kind.value) for kind in Kind}
+_KIND_OF = {codec.prefix: kind for kind, codec in _EVENTS.items()}
+_COMMAND = _Codec("command")
+_REPLY = _Codec("reply")
+_NODE = _Codec("node")
+_POSITION = _Codec("position")
+
+
+def hash64(value: bytes) -> int:
+    """Return xxh64 with seed 0 as a signed number: the hash of the chain and of rows."""
+    unsigned = xxhash.xxh64_intdigest(value)
+    return unsigned - (1 << 64) if unsigned >> 63 else unsigned
+
+
+def signed64(number: int) -> int:
+    """Wrap a sum of hashes to the signed 64-bit number it is modulo 2**64."""
+    number &= (1 << 64) - 1
+    return number - (1 << 64) if number >> 63 else number
+
+
+@functools.lru_cache(maxsize=65_536)
+def partition_of(workspace: bytes, partitions: int) -> int:
+    """Return the partition of a key as Kafka's default partitioner does (murmur2).
+
+    Source: org.apache.kafka.common.utils.Utils.murmur2, the Java clients' default; in librdkafka
+    it is `partitioner=murmur2_random`.
+    """
+    factor, mask = 0x5BD1E995, 0xFFFFFFFF
+    length = len(workspace)
+    state = (0x9747B28C ^ length) & mask
+    whole = length & ~3
+    for at in range(0, whole, 4):
+        word = (int.from_bytes(workspace[at : at + 4], "little") * factor) & mask
+        word = ((word ^ (word >> 24)) * factor) & mask
+        state = ((state * factor) & mask) ^ word
+    if length > whole:
+        state ^= int.from_bytes(workspace[whole:], "little")
+        state = (state * factor) & mask
+    state = ((state ^ (state >> 13)) * factor) & mask
+    state ^= state >> 15
+    return (state & 0x7FFFFFFF) % partitions
+
+
+def encode_event(kind: Kind, fields: Any) -> bytes:
+    """Encode a record of the event log."""
+    return _EVENTS[kind].encode(fields)
+
+
+def decode_event(value: bytes) -> tuple[Kind, dict[str, Any]]:
+    """Decode a record of the event log; raise WireError if it is none of a known kind."""
+    kind = _KIND_OF.get(value[:HEADER_BYTES])
+    if kind is None:
+        raise WireError("no known kind of event record")
+    return kind, _EVENTS[kind].decode(value)
+
+
+def decode_outcome(value: bytes) -> Outcome:
+    """Decode an Outcome; raise WireError if it is not one."""
+    return cast("Outcome", _EVENTS[Kind.OUTCOME].decode(value))
+
+
+def _long(value: bytes, at: int) -> tuple[int, int]:
+    """Decode Avro's zigzag variable-length long at `at`; return (number, next index)."""
+    number = shift = 0
+    while True:
+        byte = value[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+        if shift > 63:
+            raise WireError("a long of more than 10 bytes")
+    return (number >> 1) ^ -(number & 1), at
+
+
+def head(value: bytes | None) -> Head | None:
+    """Return an event record's first fields, or None for bytes that are no event record."""
+    if value is None or value[:2] != MAGIC:
+        return None
+    try:
+        epoch, at = _long(value, HEADER_BYTES)
+        sequence, at = _long(value, at)
+        previous, at = _long(value, at)
+        skippable = value[at] != 0
+    except (IndexError, WireError):
+        return None
+    kind = _KIND_OF.get(value[:HEADER_BYTES])
+    return Head(kind, epoch, sequence, previous, skippable)
+
+
+def encode_command(command: Any) -> bytes:
+    """Encode a command; missing optional fields are null."""
+    return _COMMAND.encode(command)
+
+
+def decode_command(value: bytes) -> Command:
+    """Decode a command in Avro; raise WireError if it is not one."""
+    return cast("Command", _COMMAND.decode(value))
+
+
+def encode_reply(fields: Any) -> bytes:
+    """Encode a reply for <app>.replies."""
+    return _REPLY.encode(fields)
+
+
+def decode_reply(value: bytes) -> dict[str, Any]:
+    """Decode a reply; raise WireError if it is not one."""
+    return _REPLY.decode(value)
+
+
+def encode_node(fields: Any) -> bytes:
+    """Encode a heartbeat."""
+    return _NODE.encode(fields)
+
+
+def decode_node(value: bytes) -> dict[str, Any]:
+    """Decode a heartbeat; raise WireError if it is not one."""
+    return _NODE.decode(value)
+
+
+def encode_position(position: Position, format_: int) -> bytes:
+    """Encode a store's position row."""
+    host = position.host
+    return _POSITION.encode(
+        {
+            "format": format_,
+            "topic_id": position.topic_id,
+            "offset": position.offset,
+            "leader_epoch": position.leader_epoch,
+            "tail_hash": position.tail_hash,
+            "epoch": position.epoch,
+            "sequence": host.sequence,
+            "previous": host.previous,
+            "incarnation": position.incarnation,
+            "command_topic_id": position.command_topic_id,
+            "released": position.released,
+            "resume": position.resume,
+            "emitted_sequence": host.emitted_sequence,
+            "registered_at": host.registered_at,
+            "newest_command_time": host.newest_command_time,
+            "dedup_floor": host.dedup_floor,
+            "application": host.application,
+            "digests": [
+                {"table": table, "digest": digest}
+                for table, digest in sorted(position.digests.items())
+            ],
+        }
+    )
+
+
+def decode_position(value: bytes) -> tuple[int, Position]:
+    """Decode a position row; return (format, position). Raise WireError for a newer format."""
+    row = _POSITION.decode(value)
+    host = HostState(
+        sequence=row["sequence"],
+        previous=row["previous"],
+        registered_at=row["registered_at"],
+        newest_command_time=row["newest_command_time"],
+        dedup_floor=row["dedup_floor"],
+        emitted_sequence=row["emitted_sequence"],
+        application=row["application"],
+    )
+    position = Position(
+        topic_id=row["topic_id"],
+        offset=row["offset"],
+        leader_epoch=row["leader_epoch"],
+        tail_hash=row["tail_hash"],
+        epoch=row["epoch"],
+        incarnation=row["incarnation"],
+        command_topic_id=row["command_topic_id"],
+        released=row["released"],
+        resume=dict(row["resume"]),
+        host=host,
+        digests={entry["table"]: entry["digest"] for entry in row["digests"]},
+    )
+    return row["format"], position
