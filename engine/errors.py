@@ -214,7 +214,7 @@ CATALOG: dict[str, tuple[str, str, str]] = {
     "E1305": (
         "Commands expired unhandled",
         "The broker deleted commands before they were decided: retention is shorter than the lag.",
-        "The message says how many. `partita partition resume P` goes on behind the gap.",
+        "The message says how many. `partita serve --accept-lost-commands` goes on behind the gap.",
     ),
     "E1306": (
         "Content is missing",

@@ -237,6 +237,21 @@ def head(value: bytes | None) -> Head | None:
     return Head(kind, epoch, sequence, previous, skippable)
 
 
+_INPUTS = ("commands", "emits", "timer")
+
+
+def outcome_input(value: bytes) -> tuple[str, int]:
+    """Return an outcome's input and input offset without decoding the rest of it."""
+    at = HEADER_BYTES
+    for _ in range(3):
+        _, at = _long(value, at)
+    length, at = _long(value, at + 1)
+    _, at = _long(value, at + length)
+    source, at = _long(value, at + 16)
+    offset, at = _long(value, at)
+    return _INPUTS[source], offset
+
+
 def encode_command(command: Any) -> bytes:
     """Encode a command; missing optional fields are null."""
     return _COMMAND.encode(command)
