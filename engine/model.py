@@ -1,7 +1,7 @@
 """Value types of the walk. No behaviour but what follows from their fields."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
 
@@ -55,6 +55,18 @@ class Batch:
         self.times_ms.append(time_ms)
         self.keys.append(key)
         self.values.append(value)
+
+    def first(self, count: int) -> "Batch":
+        """Return the first `count` records; the batch itself if it has no more."""
+        if count >= len(self):
+            return self
+        return Batch(
+            self.offsets[:count],
+            self.times_ms[:count],
+            self.keys[:count],
+            self.values[:count],
+            self.leader_epoch,
+        )
 
     def rest(self, start: int) -> "Batch":
         """Return the records from index `start` on."""
@@ -195,6 +207,15 @@ class Position:
     resume: dict[str, int] = field(default_factory=dict[str, int])
     host: HostState = field(default_factory=HostState)
     digests: dict[int, int] = field(default_factory=dict[int, int])
+
+    def copy(self) -> "Position":
+        """Return an independent copy."""
+        return replace(
+            self,
+            resume=dict(self.resume),
+            digests=dict(self.digests),
+            host=replace(self.host),
+        )
 
 
 @dataclass(slots=True, frozen=True)

@@ -23,6 +23,7 @@ from engine.model import (
     Position,
     Reply,
     Report,
+    Stage,
 )
 
 if TYPE_CHECKING:
@@ -128,6 +129,12 @@ class ReplySink(Protocol):
     def send(self, partition: int, reply: Reply) -> None:
         """Send a reply (`partition` is that of the command) to `reply.reply_to`."""
         ...
+
+
+class Observer(Protocol):
+    """Told of each stage a batch has passed; must neither block nor raise."""
+
+    def batch(self, stage: Stage, partition: int, decided: Decided) -> None: ...
 
 
 class Logs(Protocol):

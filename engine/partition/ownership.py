@@ -11,7 +11,6 @@ What doesn't count is superseded: it changes nothing but the position. So nothin
 stop a partition for good, and a zombie's records are void wherever they land.
 """
 
-from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -56,7 +55,7 @@ class LogState:
 
     def copy(self) -> "LogState":
         """Return an independent copy, to judge ahead of what is applied."""
-        other = LogState(deepcopy(self.position))
+        other = LogState(self.position.copy())
         other.claim_id, other.owner = self.claim_id, self.owner
         other.superseded, other.alarms = self.superseded, self.alarms
         return other
@@ -82,15 +81,21 @@ class LogState:
         head = wire.head(value)
         if head is None or value is None:
             return _SUPERSEDED
-        position, host = self.position, self.position.host
         if head.kind is Kind.OWNER:
             return self._judge_owner(offset, value, head)
+        return self._refused(head) or self._judge_current(offset, value, head)
+
+    def _refused(self, head: wire.Head) -> Judged | None:
+        """Return why a record is not of the current epoch at its place, or None if it is."""
+        position, host = self.position, self.position.host
         if head.epoch != position.epoch or position.released:
             return _SUPERSEDED
         expected = host.sequence + 1 if head.kind is Kind.OUTCOME else host.sequence
-        if head.sequence != expected:
-            alarm = head.sequence > expected
-            return Judged(Verdict.ALARM, head.kind, {}) if alarm else _SUPERSEDED
+        if head.sequence == expected:
+            return None
+        return Judged(Verdict.ALARM, head.kind, {}) if head.sequence > expected else _SUPERSEDED
+
+    def _judge_current(self, offset: int, value: bytes, head: wire.Head) -> Judged:
         if head.kind is None:
             return self._judge_unknown(offset, head)
         if head.kind is Kind.OUTCOME:
@@ -99,7 +104,7 @@ class LogState:
         if fields is None:
             return _SUPERSEDED
         if head.kind is Kind.RELEASED:
-            position.released = True
+            self.position.released = True
         elif head.kind is Kind.MARK:
             for entry in fields["inputs"]:
                 self._resume(entry["input"], entry["offset"])
@@ -139,7 +144,10 @@ class LogState:
         host = self.position.host
         if head.previous != host.previous:
             return Judged(Verdict.ALARM, Kind.OUTCOME, {})
-        source, input_offset = wire.outcome_input(value)
+        try:
+            source, input_offset = wire.outcome_input(value)
+        except (IndexError, wire.WireError):
+            return _SUPERSEDED
         host.sequence += 1
         host.previous = wire.hash64(value)
         self._resume(source, input_offset + 1)

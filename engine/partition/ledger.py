@@ -1,0 +1,151 @@
+"""A partition's store and its position: what one APPLY writes, all of it in one write batch."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from engine import limits, wire
+from engine.application import Application, rows
+from engine.errors import StoreError
+from engine.model import Decided, Position
+from engine.partition.ownership import LogState
+from engine.ports import PartitionStore
+
+
+class Ledger:
+    """Keeps rows, digests and position together; the only writer of a partition's store."""
+
+    def __init__(self, store: PartitionStore) -> None:
+        self.store = store
+        self.position = self._load()
+        self._written = 0
+
+    @property
+    def digests(self) -> dict[int, int]:
+        """Return the digest of each table as of the last apply."""
+        return self.position.digests
+
+    def _load(self) -> Position:
+        value = self.store.get(rows.POSITION_KEY)
+        if value is None:
+            return Position()
+        try:
+            format_, position = wire.decode_position(value)
+        except wire.WireError as fault:
+            raise StoreError("E1206", f"the position row can't be read: {fault}") from fault
+        if format_ > limits.FORMAT:
+            raise StoreError("E1206", f"format {format_}, this engine reads {limits.FORMAT}")
+        return position
+
+    def apply(self, decided: Decided, offsets: list[int], state: LogState) -> None:
+        """Write what a confirmed batch changed; `offsets` are those of its outcomes."""
+        position = state.position
+        position.host = replace(decided.state)
+        position.digests = add_digests(self.digests, decided.digests)
+        batch = list(decided.rows.items())
+        batch.extend(_pages(decided, offsets))
+        self._write(batch, position)
+
+    def apply_application(self, index: int, value: bytes, state: LogState) -> None:
+        """Write an Application record's row; the application is in force from here on."""
+        key = rows.application_key(index)
+        change = {rows.TABLE_APPLICATION: rows.row_hash(key, value)}
+        state.position.digests = add_digests(self.digests, change)
+        state.position.host.application = index
+        self._write([(key, value)], state.position)
+
+    def move(self, state: LogState) -> None:
+        """Write the position alone, behind records that change no row."""
+        state.position.digests = self.digests
+        self._write([], state.position)
+
+    def _write(self, batch: list[tuple[bytes, bytes | None]], position: Position) -> None:
+        batch.append((rows.POSITION_KEY, wire.encode_position(position, limits.FORMAT)))
+        self.store.write(batch)
+        self.position = position.copy()
+        self._written += len(batch)
+
+    def applications(self) -> Iterator[bytes]:
+        """Yield the Application records applied so far, in order, as logged."""
+        prefix = rows.table_prefix(rows.TABLE_APPLICATION)
+        yield from _scan(self.store, prefix)
+
+    def offset_of(self, sequence: int) -> int | None:
+        """Return the log offset of an applied outcome."""
+        view = self.store.view()
+        try:
+            start = rows.table_prefix(rows.TABLE_PAGES)
+            for key, value in view.scan(start, rows.page_key(sequence + 1), reverse=True):
+                page = rows.decode_page(key, value)
+                behind = sequence - page.first_sequence
+                return page.first_offset + behind if behind < page.length else None
+            return None
+        finally:
+            view.close()
+
+    def statistics(self) -> Mapping[str, int | float]:
+        """Return counters of this store and its writes."""
+        return {"rows_written_total": self._written, **self.store.statistics()}
+
+
+def add_digests(digests: Mapping[int, int], change: Mapping[int, int]) -> dict[int, int]:
+    """Return digests with differences added, modulo 2**64; zero entries are left out."""
+    total = dict(digests)
+    for table, difference in change.items():
+        total[table] = wire.signed64(total.get(table, 0) + difference)
+    return {table: digest for table, digest in total.items() if digest}
+
+
+def merge(parts: list[Decided]) -> Decided:
+    """Return consecutive results of one batch as one; later rows win."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = Decided(state=parts[-1].state)
+    for part in parts:
+        whole.outcomes += part.outcomes
+        whole.workspaces += part.workspaces
+        whole.ids += part.ids
+        whole.command_times += part.command_times
+        whole.rows.update(part.rows)
+        whole.replies += part.replies
+        whole.emits += part.emits
+        whole.done += part.done
+        for table, difference in part.digests.items():
+            whole.digests[table] = whole.digests.get(table, 0) + difference
+    return whole
+
+
+def _pages(decided: Decided, offsets: list[int]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield a dedup page per run of outcomes at adjacent offsets."""
+    assert len(offsets) == len(decided.ids)
+    first = decided.state.sequence - len(offsets) + 1
+    start = 0
+    for at in range(1, len(offsets) + 1):
+        if at < len(offsets) and offsets[at] == offsets[at - 1] + 1:
+            continue
+        newest = max(decided.command_times[start:at])
+        ids = decided.ids[start:at]
+        page = rows.Page(first + start, offsets[start], at - start, newest, ids)
+        yield rows.page_key(page.first_sequence), rows.encode_page(page)
+        start = at
+
+
+def _scan(store: PartitionStore, prefix: bytes) -> Iterator[bytes]:
+    view = store.view()
+    try:
+        for _, value in view.scan(prefix, rows.prefix_end(prefix)):
+            yield value
+    finally:
+        view.close()
+
+
+def pages(store: PartitionStore) -> Iterator[tuple[bytes, bytes]]:
+    """Yield all dedup pages that still hold ids, oldest first."""
+    view = store.view()
+    prefix = rows.table_prefix(rows.TABLE_PAGES)
+    try:
+        yield from view.scan(prefix, rows.prefix_end(prefix))
+    finally:
+        view.close()
+
+
+Applications = dict[int, Application]

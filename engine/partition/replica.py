@@ -1,0 +1,341 @@
+"""A replica's life on a node: recover, claim, own, release; and what ends an ownership.
+
+    RECOVERING ──▶ CLAIMING ──▶ OWNING ──▶ RELEASING ──▶ CLOSED
+                      ▲  ▲─────────┘ an append's fate is unknown
+                      └── WAITING ◀─ another owner's claim counts
+
+Everything but OWNING reads the event log through the `Follower`; OWNING is the `Processor`'s walk.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine import limits, wire
+from engine.application import Application
+from engine.application.compat import diff
+from engine.errors import EngineError, LogError
+from engine.model import Bounds, Held, Input, Phase, Progress
+from engine.partition.applications import Applications
+from engine.partition.ledger import Ledger
+from engine.partition.ownership import Claim, head_fields, make_claim
+from engine.partition.processor import OwnershipLost, Ports, Processor
+from engine.partition.recovery import Follower, RestoreProgress
+from engine.ports import ObjectStore, PartitionStore, Random
+from engine.wire import Kind
+
+
+COUNTERS = ("claims", "lost", "takeovers", "commands", "outcomes", "rejected", "duplicates")
+
+
+@dataclass(slots=True, frozen=True)
+class Identity:
+    """Who runs the replica and what it would deploy."""
+
+    node: str
+    partition: int
+    application: Application
+    accept_lost_commands: bool = False
+
+
+class Replica:
+    """One partition on this node. `tick` never blocks; `open` and `close` may, for a while."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        ports: Ports,
+        store: PartitionStore,
+        content: ObjectStore,
+        random: Random,
+    ) -> None:
+        self.identity = identity
+        self.phase = Phase.RECOVERING
+        self.problem: EngineError | None = None
+        self.reason = ""  # why it is in this phase, for people
+        self._ports = ports
+        self._store = store
+        self._content = content
+        self._random = random
+        self._progress = RestoreProgress(identity.partition, ports.clock)
+        self._follower: Follower | None = None
+        self._processor: Processor | None = None
+        self._bounds: Bounds | None = None
+        self._command_bounds: Bounds | None = None
+        self._verified = False
+        self._claim: Claim | None = None
+        self._deployed = False
+        self._deadline_ms = 0
+        self._tickets: set[int] = set()
+        self._released_ticket: int | None = None
+        self.counters = dict.fromkeys(COUNTERS, 0)
+
+    def open(self) -> None:
+        """Open the store's position and the host, and ask the logs how long they are; may block."""
+        ledger = Ledger(self._store)
+        events, host = self._ports.events, self._ports.host
+        follower = Follower(self.identity.partition, events, ledger, host, self._content)
+        follower.open()
+        self._bounds = events.bounds()
+        self._command_bounds = self._ports.commands.bounds()
+        self._progress.start(ledger.position.offset, self._bounds.end)
+        self._follower = follower
+
+    def tick(self) -> bool:
+        """Do what the phase asks for; return True if anything moved. Raises EngineError to stop."""
+        assert self._follower is not None, "open() comes first"
+        match self.phase:
+            case Phase.RECOVERING:
+                return self._recover(self._follower)
+            case Phase.CLAIMING:
+                return self._claiming(self._follower)
+            case Phase.WAITING:
+                return self._wait(self._follower)
+            case Phase.OWNING | Phase.RELEASING:
+                return self._own(self._follower)
+            case Phase.CLOSED | Phase.STOPPED:
+                return False
+
+    def release(self) -> None:
+        """Take no more, confirm what is in flight, say Released; CLOSED when that is done."""
+        if self.phase is Phase.OWNING:
+            assert self._processor is not None
+            self._processor.taking = False
+            self.phase = Phase.RELEASING
+            self._deadline_ms = self._ports.clock.monotonic_ms() + limits.REVOKE_WAIT_MS
+        elif self.phase is not Phase.RELEASING:
+            self.phase = Phase.CLOSED
+
+    def stop(self, problem: EngineError) -> None:
+        """Stop on an error that only a person can mend."""
+        self.problem = problem
+        self.phase = Phase.STOPPED
+
+    def close(self) -> None:
+        """Close store and host, and let go of the logs; bounded, safe in any phase."""
+        self._ports.events.rest()
+        self._ports.commands.rest()
+        self._ports.host.close()
+        self._store.close()
+
+    def _recover(self, follower: Follower) -> bool:
+        """Fold up to where the log ended at the start; the claim's barrier reads the rest."""
+        assert self._bounds is not None
+        if not self._verified:
+            self._verified = follower.verify(self._bounds)
+            if not self._verified:
+                return False
+            follower.seek()
+        count = follower.tick()
+        if follower.state.position.offset < self._bounds.end:
+            return count > 0
+        self._start_claim(follower)
+        return True
+
+    def _start_claim(self, follower: Follower) -> None:
+        """Append an Owner record of a higher epoch than any read (R4)."""
+        assert self._command_bounds is not None
+        claim = make_claim(
+            follower.state,
+            self.identity.node,
+            self._command_bounds.topic_id,
+            self._random,
+        )
+        self._claim, self._deployed = claim, False
+        self.counters["claims"] += 1
+        self._append(claim.value)
+        self.phase = Phase.CLAIMING
+
+    def _append(self, value: bytes) -> None:
+        self._tickets = {self._ports.events.append([b""], [value])}
+        self._deadline_ms = self._ports.clock.monotonic_ms() + limits.APPEND_DEADLINE_MS
+
+    def _claiming(self, follower: Follower) -> bool:
+        """Decide nothing until the own reader has met the own claim and it counted."""
+        assert self._claim is not None
+        count = follower.tick()
+        if follower.state.claim_id == self._claim.claim_id:
+            return self._met_claim(follower) or count > 0
+        if self._claim.claim_id in follower.void_claims or (
+            follower.state.position.epoch > self._claim.epoch
+        ):
+            self._lose("another claim came first")
+        elif self._failed_append():
+            self._start_claim(follower)
+        return count > 0
+
+    def _failed_append(self) -> bool:
+        """Return True when the fate of the record on its way is not known in time."""
+        failed = any(
+            report.last_offset is None
+            for report in self._ports.events.reports()
+            if report.ticket in self._tickets
+        )
+        return failed or self._ports.clock.monotonic_ms() > self._deadline_ms
+
+    def _met_claim(self, follower: Follower) -> bool:
+        """Own the partition, once an application is in force; return True if anything moved."""
+        skew_ms = abs(follower.claim_time_ms - self._ports.clock.now_ms())
+        if skew_ms > limits.CLOCK_AHEAD_MS_MAX and not self._deployed:
+            self._lose(f"this node's clock is {skew_ms} ms off the log's")
+            return True
+        self._ports.events.reports()
+        if self._deployed:
+            if not self._deploy_met(follower):
+                if self._failed_append():
+                    self._start_claim(follower)
+                return False
+        elif self._must_deploy(follower.applications):
+            value = follower.applications.record(self.identity.application, follower.state)
+            self._append(value)
+            self._deployed = True
+            return True
+        self._start_walk(follower)
+        return True
+
+    def _must_deploy(self, applications: Applications) -> bool:
+        """Return True when the folder's application is to come into force (R10)."""
+        newest, mine = applications.newest(), self.identity.application
+        if newest is None:
+            return True
+        if newest.fingerprint == mine.fingerprint:
+            return False
+        changes = diff(newest, mine)
+        if not changes.deployable:
+            self.reason = f"runs version {newest.version} as the log says, not {mine.version}"
+        return changes.deployable
+
+    def _deploy_met(self, follower: Follower) -> bool:
+        newest = follower.applications.newest()
+        return newest is not None and newest.fingerprint == self.identity.application.fingerprint
+
+    def _start_walk(self, follower: Follower) -> None:
+        assert self._claim is not None
+        position = follower.state.position
+        self._ports.host.own(self._claim.epoch)
+        self._ports.events.rest()
+        self._ports.commands.seek(self._resume_offset(position.resume.get(Input.COMMANDS, 0)))
+        state = follower.state.copy()
+        self._processor = Processor(
+            self.identity.partition, self._ports, follower.ledger, state, self.counters
+        )
+        self.counters["takeovers"] += 1
+        self.phase = Phase.OWNING
+
+    def _resume_offset(self, offset: int) -> int:
+        """Return where to take commands from; raise LogError E1305 if some of them are gone."""
+        assert self._command_bounds is not None
+        begin = self._command_bounds.begin
+        if offset >= begin:
+            return offset
+        if self.identity.accept_lost_commands:
+            return begin
+        raise LogError(
+            "E1305",
+            f"{begin - offset} commands expired before they were decided: the command log begins "
+            f"at offset {begin}, the next to take is {offset}",
+            "Go on behind the gap with --accept-lost-commands",
+            partition=self.identity.partition,
+        )
+
+    def _own(self, follower: Follower) -> bool:
+        assert self._processor is not None
+        try:
+            moved = self._processor.tick()
+        except OwnershipLost as lost:
+            self._forget(follower)
+            if self.phase is Phase.RELEASING:
+                self.phase = Phase.CLOSED
+            elif lost.superseded:
+                self._lose(str(lost))
+            else:
+                self.reason = str(lost)
+                self._start_claim(follower)
+            return True
+        if self.phase is Phase.RELEASING:
+            self._release()
+        return moved
+
+    def _release(self) -> None:
+        """Append Released as the last record, and wait a bounded time for its report."""
+        assert self._processor is not None
+        expired = self._ports.clock.monotonic_ms() > self._deadline_ms
+        if expired:
+            self.phase = Phase.CLOSED
+        elif self._processor.idle and self._released_ticket is None:
+            fields = {**head_fields(self._processor.confirmed), "successor": None}
+            value = wire.encode_event(Kind.RELEASED, fields)
+            self._released_ticket = self._ports.events.append([b""], [value])
+        elif any(r.ticket == self._released_ticket for r in self._ports.events.reports()):
+            self.phase = Phase.CLOSED
+
+    def _forget(self, follower: Follower) -> None:
+        """Drop everything unconfirmed and read on from what is applied."""
+        self._processor = None
+        self.counters["lost"] += 1
+        self._ports.commands.rest()
+        self._ports.host.discard()
+        follower.seek()
+
+    def _lose(self, reason: str) -> None:
+        """Follow the log for a while; the wait is random so that two nodes don't keep step."""
+        self.reason = reason
+        self._claim = None
+        wait_ms = limits.RECLAIM_WAIT_MS + self._random.below(limits.RECLAIM_WAIT_MS)
+        self._deadline_ms = self._ports.clock.monotonic_ms() + wait_ms
+        self.phase = Phase.WAITING
+
+    def _wait(self, follower: Follower) -> bool:
+        """Follow the owner; claim when it has released, or is silent for the wait's length."""
+        sequence = follower.state.position.host.sequence
+        count = follower.tick()
+        now_ms = self._ports.clock.monotonic_ms()
+        if follower.state.position.host.sequence > sequence:
+            self._deadline_ms = now_ms + limits.RECLAIM_WAIT_MS
+        if follower.state.position.released or now_ms > self._deadline_ms:
+            self._start_claim(follower)
+        return count > 0
+
+    @property
+    def applications(self) -> Mapping[int, Application]:
+        """Return every application its rows may name, by index."""
+        return self._follower.applications.by_index if self._follower else {}
+
+    @property
+    def store(self) -> PartitionStore:
+        """Return the partition's rows, for reading."""
+        return self._store
+
+    def find(self, command_id: bytes) -> int:
+        """Return the sequence of a remembered command's outcome, or 0."""
+        return self._ports.host.find(command_id)
+
+    def held(self) -> Held:
+        """Return what the node's heartbeat says of this partition: confirmed positions only."""
+        owning = self.phase in {Phase.OWNING, Phase.RELEASING}
+        position = self._follower.ledger.position if self._follower else None
+        return Held(
+            self.identity.partition,
+            "owner" if owning else "restoring",
+            position.epoch if position else 0,
+            position.host.sequence if position else 0,
+        )
+
+    def progress(self) -> Progress:
+        """Return how far the replica is."""
+        offset = self._follower.ledger.position.offset if self._follower else 0
+        return self._progress.report(self.phase, offset)
+
+    def statistics(self) -> Mapping[str, int | float]:
+        """Return counters of the replica, its walk, its store, its host and its logs."""
+        follower, processor = self._follower, self._processor
+        return {
+            **self.counters,
+            "clock_behind": int(bool(processor and processor.clock_behind)),
+            "superseded": follower.state.superseded if follower else 0,
+            "alarms": follower.state.alarms if follower else 0,
+            "sequence": self.held().sequence,
+            "epoch": self.held().epoch,
+            **(follower.ledger.statistics() if follower else {}),
+            **{f"host_{name}": value for name, value in self._ports.host.statistics().items()},
+            **self._ports.commands.statistics(),
+        }
