@@ -1,0 +1,181 @@
+"""Rows in memory, with a disk that can be crashed: what a store's user may count on, no more.
+
+Owns the model of a store without a write-ahead log: writes are volatile until `flush`, and a
+crash brings back an earlier state, whole. Must not know what the rows mean.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from sortedcontainers import SortedDict
+
+from engine.ports import Statistics
+
+_CHUNK_ROWS = 128
+_UNFLUSHED_MAX = 100_000
+
+# What keys held before a change; None = there was no such key.
+_Before = dict[bytes, bytes | None]
+
+
+class MemoryStore:
+    """A PartitionStore whose disk is a dictionary.
+
+    Each write remembers what it replaced. From that a crash goes back, and open views keep
+    showing what they showed, so that neither ever copies the rows.
+    """
+
+    def __init__(self) -> None:
+        self._rows: SortedDict = SortedDict()
+        self._unflushed: deque[_Before] = deque()
+        self._views: list[MemoryView] = []
+        self._lock = threading.RLock()
+        self._writes = 0
+        self._closed = False
+
+    @property
+    def unflushed(self) -> int:
+        """How many of the last writes a crash may take."""
+        return len(self._unflushed)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+        assert not self._closed
+        return self._rows.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return rows in the order of their keys."""
+        assert not self._closed
+        return [self._rows.get(key) for key in keys]
+
+    def write(self, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Write all rows or none; None deletes, the last of equal keys stays."""
+        changes = dict(rows)
+        with self._lock:
+            assert not self._closed
+            stored = self._rows
+            before: _Before = {key: stored.get(key) for key in changes}
+            for view in self._views:
+                view.keep(before)
+            self._put(changes)
+            self._unflushed.append(before)
+            self._writes += 1
+            if len(self._unflushed) > _UNFLUSHED_MAX:
+                self._unflushed.popleft()
+
+    def _put(self, changes: _Before) -> None:
+        for key, value in changes.items():
+            if value is None:
+                self._rows.pop(key, None)
+            else:
+                self._rows[key] = value
+
+    def view(self) -> "MemoryView":
+        """Return a consistent picture."""
+        with self._lock:
+            assert not self._closed
+            view = MemoryView(self._rows, self._lock, self._views)
+            self._views.append(view)
+            return view
+
+    def flush(self) -> None:
+        """Make all writes survive a crash."""
+        with self._lock:
+            assert not self._closed
+            self._unflushed.clear()
+
+    def crash(self, surviving: int = 0) -> "MemoryStore":
+        """Return the store as the next process finds it; this one is gone.
+
+        `surviving` of the unflushed writes, the oldest ones, had reached the disk by themselves.
+        """
+        with self._lock:
+            assert not self._closed
+            assert 0 <= surviving <= len(self._unflushed)
+            self._closed = True
+            self._views.clear()
+            while len(self._unflushed) > surviving:
+                self._put(self._unflushed.pop())
+            reopened = MemoryStore()
+            reopened._rows = self._rows
+            self._rows = SortedDict()
+            return reopened
+
+    def reopen(self) -> "MemoryStore":
+        """Return the store as the next process finds it after a `close`: with all writes."""
+        assert self._closed
+        reopened = MemoryStore()
+        reopened._rows = self._rows
+        return reopened
+
+    def statistics(self) -> Statistics:
+        """Return counters."""
+        return {
+            "rows": len(self._rows),
+            "writes": self._writes,
+            "unflushed": len(self._unflushed),
+            "views": len(self._views),
+        }
+
+    def close(self) -> None:
+        """Flush and close."""
+        with self._lock:
+            self._closed = True
+            self._unflushed.clear()
+            self._views.clear()
+
+
+class MemoryView:
+    """The rows as they were: the store's own, but for what was replaced since."""
+
+    def __init__(self, rows: SortedDict, lock: threading.RLock, views: "list[MemoryView]") -> None:
+        self._rows = rows
+        self._lock = lock
+        self._views = views
+        self._before: _Before = {}
+
+    def keep(self, before: _Before) -> None:
+        """Remember what a write is about to replace; called by the store, under its lock."""
+        for key, value in before.items():
+            self._before.setdefault(key, value)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+        with self._lock:
+            return self._before[key] if key in self._before else self._rows.get(key)
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield rows with start <= key < end in (reverse) key order."""
+        low, high = start, end
+        while low < high:
+            rows, bound = self._chunk(low, high, reverse=reverse)
+            yield from rows
+            if bound is None:
+                return
+            low, high = (low, bound) if reverse else (bound + b"\x00", high)
+
+    def _chunk(
+        self, low: bytes, high: bytes, *, reverse: bool
+    ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """Return some rows of [low, high), and the last key looked at if there may be more."""
+        with self._lock:
+            inside = self._rows.irange(low, high, inclusive=(True, False), reverse=reverse)
+            keys = list(islice(inside, _CHUNK_ROWS))
+            bound = keys[-1] if len(keys) == _CHUNK_ROWS else None
+            if bound is not None:
+                low, high = (bound, high) if reverse else (low, bound + b"\x00")
+            replaced = {key for key in self._before if low <= key < high}
+            wanted = sorted(replaced.union(keys), reverse=reverse) if replaced else keys
+            rows = [(key, self.get(key)) for key in wanted]
+            return [(key, value) for key, value in rows if value is not None], bound
+
+    def close(self) -> None:
+        """Let go of the picture."""
+        with self._lock:
+            if self in self._views:
+                self._views.remove(self)
+            self._before.clear()

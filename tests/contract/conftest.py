@@ -1,0 +1,127 @@
+"""Worlds: one way per implementation to open a port, open it again, and reach behind it.
+
+A contract test says what a port promises and gets a world by its fixture. A new implementation
+is another entry in the dictionary of worlds, never a condition in a test.
+"""
+
+import random
+import time
+
+import pytest
+
+from engine.log.simulated import SimulatedBroker, SimulatedLogs
+from engine.store.memory import MemoryStore
+
+SETTLE_S = 60
+
+
+class SeededRandom:
+    """The port of randomness on a seed."""
+
+    def __init__(self, seed):
+        self._random = random.Random(seed)
+
+    def bytes(self, count):
+        return self._random.randbytes(count)
+
+    def below(self, bound):
+        return self._random.randrange(bound)
+
+
+class TestClock:
+    """A clock that moves one millisecond with every look."""
+
+    __test__ = False
+
+    def __init__(self, now_ms=1_700_000_000_000):
+        self.time_ms = now_ms
+
+    def now_ms(self):
+        self.time_ms += 1
+        return self.time_ms
+
+    def monotonic_ms(self):
+        return self.now_ms()
+
+
+class LogWorld:
+    """Logs under test. `logs` is the open connection; everything is empty at the start."""
+
+    partitions = 4
+    logs = None
+
+    def restart(self):
+        """Close the logs and open them as the next process does."""
+        raise NotImplementedError
+
+    def trim_events(self, partition, before):
+        """Delete some events below `before`, at least one."""
+        raise NotImplementedError
+
+    def trim_commands(self, partition, before):
+        """Delete some commands below `before`, at least one."""
+        raise NotImplementedError
+
+    def close(self):
+        """Close the logs and everything behind them."""
+        self.logs.close()
+
+    def settle(self, condition):
+        """Wait until `condition()` is true (or returns something), and return what it said."""
+        deadline = time.monotonic() + SETTLE_S
+        while not (said := condition()):
+            assert time.monotonic() < deadline, "it didn't come true"
+            self.logs.wait(50)
+        return said
+
+
+class SimulatedWorld(LogWorld):
+    def __init__(self, _folder):
+        self.broker = SimulatedBroker(SeededRandom(7), TestClock(), self.partitions)
+        self.logs = SimulatedLogs(self.broker)
+
+    def restart(self):
+        self.logs.close()
+        self.logs = SimulatedLogs(self.broker)
+        return self.logs
+
+    def trim_events(self, partition, before):
+        self.broker.trim(partition, before)
+
+    def trim_commands(self, partition, before):
+        self.broker.expire(partition, before)
+
+
+LOG_WORLDS = {"simulated": SimulatedWorld}
+
+
+@pytest.fixture(params=LOG_WORLDS)
+def world(request, tmp_path):
+    """Logs of every implementation in turn."""
+    made = LOG_WORLDS[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+class MemoryStoreWorld:
+    def __init__(self, _folder):
+        self.store = MemoryStore()
+
+    def restart(self):
+        self.store.close()
+        self.store = self.store.reopen()
+        return self.store
+
+    def close(self):
+        self.store.close()
+
+
+STORE_WORLDS = {"memory": MemoryStoreWorld}
+
+
+@pytest.fixture(params=STORE_WORLDS)
+def store_world(request, tmp_path):
+    """A store of every implementation in turn."""
+    made = STORE_WORLDS[request.param](tmp_path)
+    yield made
+    made.close()
