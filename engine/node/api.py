@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from engine.application import Application
-from engine.model import LogRecord, Progress, Reply
+from engine.model import LogRecord, Lookup, NodeBeat, Progress, Reply
 from engine.partition.reading import PartitionReader
 
 
@@ -68,16 +68,20 @@ class NodeApi(Protocol):
         """
         ...
 
-    def wait_sequence(self, partition: int, sequence: int) -> "Future[None]":
-        """Wait until the partition's applied sequence is at least `sequence`."""
+    def forget(self, partition: int, command_id: bytes, future: "Future[Reply]") -> None:
+        """Stop waiting for a reply: the caller's time is up."""
         ...
 
-    def find(self, partition: int, command_id: bytes) -> int:
+    def wait_sequence(self, partition: int, sequence: int) -> "Future[int]":
+        """Wait until the partition's applied sequence is at least `sequence`; return it."""
+        ...
+
+    def find(self, partition: int, command_id: bytes) -> "Future[int]":
         """Return the sequence of a remembered command's outcome, or 0."""
         ...
 
-    def event(self, partition: int, offset: int) -> "Future[LogRecord | None]":
-        """Read one record of the event log back; None = gone."""
+    def event(self, partition: int, offset: int) -> "Future[LogRecord | Lookup]":
+        """Read one record of the event log back, or Lookup.GONE."""
         ...
 
     def progress(self) -> Sequence[Progress]:
@@ -86,6 +90,14 @@ class NodeApi(Protocol):
 
     def problems(self) -> Mapping[int, str]:
         """Return why partitions held here are stopped, by partition."""
+        ...
+
+    def ready(self) -> bool:
+        """Return True when every partition this node is to serve is served."""
+        ...
+
+    def peers(self) -> Sequence[NodeBeat]:
+        """Return the nodes that are there, this one included."""
         ...
 
     def statistics(self) -> Mapping[str, Mapping[str, int | float]]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from engine import limits, wire
 from engine.application import Application
 from engine.application.compat import diff
-from engine.errors import EngineError, LogError
-from engine.model import Bounds, Held, Input, Phase, Progress
+from engine.errors import EngineError, LogError, UnavailableError
+from engine.model import Bounds, Held, Input, LogRecord, Lookup, Phase, Progress
 from engine.partition.applications import Applications
 from engine.partition.ledger import Ledger
 from engine.partition.ownership import Claim, head_fields, make_claim
@@ -22,7 +22,6 @@ from engine.partition.processor import OwnershipLost, Ports, Processor
 from engine.partition.recovery import Follower, RestoreProgress
 from engine.ports import ObjectStore, PartitionStore, Random
 from engine.wire import Kind
-
 
 COUNTERS = ("claims", "lost", "takeovers", "commands", "outcomes", "rejected", "duplicates")
 
@@ -67,7 +66,7 @@ class Replica:
         self._deadline_ms = 0
         self._tickets: set[int] = set()
         self._released_ticket: int | None = None
-        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
 
     def open(self) -> None:
         """Open the store's position and the host, and ask the logs how long they are; may block."""
@@ -241,11 +240,11 @@ class Replica:
         assert self._processor is not None
         try:
             moved = self._processor.tick()
-        except OwnershipLost as lost:
+        except (OwnershipLost, UnavailableError) as lost:
             self._forget(follower)
             if self.phase is Phase.RELEASING:
                 self.phase = Phase.CLOSED
-            elif lost.superseded:
+            elif isinstance(lost, OwnershipLost) and lost.superseded:
                 self._lose(str(lost))
             else:
                 self.reason = str(lost)
@@ -308,6 +307,10 @@ class Replica:
     def find(self, command_id: bytes) -> int:
         """Return the sequence of a remembered command's outcome, or 0."""
         return self._ports.host.find(command_id)
+
+    def lookup(self, offset: int) -> LogRecord | Lookup:
+        """Read one record of the event log back; PENDING means: call again."""
+        return self._ports.events.lookup(offset)
 
     def held(self) -> Held:
         """Return what the node's heartbeat says of this partition: confirmed positions only."""

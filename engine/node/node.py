@@ -1,0 +1,369 @@
+"""A node: the shell around its partitions. It waits, so that the core need not.
+
+One shell thread ticks every replica, membership, heartbeats and the gate; a second one opens and
+closes replicas, which may block. Callers (HTTP) come from threads of their own.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from engine import __version__, limits, wire
+from engine.application import Application
+from engine.errors import EngineError, StoreError, UnavailableError
+from engine.model import LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
+from engine.node.api import Route, Where
+from engine.node.gate import Gate
+from engine.node.routing import RoutingTable
+from engine.partition.reading import PartitionReader
+from engine.partition.replica import Replica
+from engine.ports import Clock, Directory, Logs, Membership, Random
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger("partita.node")
+
+IDLE_WAIT_MS = 5
+OPEN_RETRY_MS = 1_000
+STOP_WAIT_MS = 10_000
+READABLE = frozenset({Phase.OWNING, Phase.RELEASING})
+
+
+@dataclass(slots=True, frozen=True)
+class Parts:
+    """What the assembly makes a node of."""
+
+    name: str
+    application: Application
+    logs: Logs
+    membership: Membership
+    directory: Directory
+    gate: Gate
+    open_replica: Callable[[int], Replica]
+    clock: Clock
+    random: Random
+    http_url: str = ""
+
+
+class Node:
+    """Runs partitions and answers for them; see `NodeApi` for what callers may ask."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._process = parts.random.bytes(16)
+        self._routing = RoutingTable(parts.name, parts.clock)
+        self._replicas: dict[int, Replica] = {}
+        self._opening: dict[int, Future[Replica]] = {}
+        self._retry_at_ms: dict[int, int] = {}
+        self._wanted: set[int] = set()
+        self._closing: dict[int, Future[None]] = {}
+        self._phases: dict[int, Phase] = {}
+        self._calls: deque[Callable[[], bool]] = deque()  # True = done
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix="partita-open")
+        self._stopping = threading.Event()
+        self._beat_at_ms = 0
+        self._failures: dict[int, str] = {}
+        self._thread = threading.Thread(target=self._run, name="partita-shell", daemon=True)
+        self.http_url = parts.http_url
+
+    def start(self) -> None:
+        """Start the shell thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Release every partition, leave the group, close all; bounded."""
+        self._stopping.set()
+        self._parts.logs.wake()
+        self._thread.join(STOP_WAIT_MS / 1_000)
+
+    def _run(self) -> None:
+        clock = self._parts.clock
+        while not self._stopping.is_set():
+            if not self.tick():
+                self._parts.logs.wait(IDLE_WAIT_MS)
+        deadline_ms = clock.monotonic_ms() + STOP_WAIT_MS // 2
+        self._wanted.clear()
+        while (self._replicas or self._closing) and clock.monotonic_ms() < deadline_ms:
+            if not self.tick():
+                self._parts.logs.wait(IDLE_WAIT_MS)
+        self._opener.shutdown(wait=True, cancel_futures=True)
+        self._announce(leaving=True)
+        self._parts.membership.close()
+        self._parts.directory.close()
+        self._parts.logs.close()
+
+    def tick(self) -> bool:
+        """Do everything once; return True if anything moved."""
+        moved = self._follow_membership()
+        self._open_and_close()
+        for partition, replica in list(self._replicas.items()):
+            moved |= self._tick_replica(partition, replica)
+        moved |= self._parts.gate.poll()
+        self._serve_calls()
+        self._heartbeat()
+        return moved
+
+    def _follow_membership(self) -> bool:
+        if self._stopping.is_set():
+            return False
+        change = self._parts.membership.poll()
+        self._wanted.update(change.assigned)
+        self._wanted.difference_update(change.revoked)
+        if change.assigned or change.revoked:
+            log.info("assignment", assigned=change.assigned, revoked=change.revoked)
+        for partition in change.revoked:
+            if partition not in self._replicas and partition not in self._opening:
+                self._parts.membership.released(partition)
+        return bool(change.assigned or change.revoked)
+
+    def _open_and_close(self) -> None:
+        self._open_wanted(self._parts.clock.monotonic_ms())
+        for partition, replica in list(self._replicas.items()):
+            letting_go = replica.phase in {Phase.RELEASING, Phase.CLOSED}
+            if partition not in self._wanted and not letting_go:
+                replica.release()
+            if replica.phase is Phase.CLOSED:
+                del self._replicas[partition]
+                self._parts.gate.abandon(partition)
+                self._closing[partition] = self._opener.submit(replica.close)
+        for partition, closing in list(self._closing.items()):
+            if closing.done():
+                del self._closing[partition]
+                self._parts.membership.released(partition)
+
+    def _open_wanted(self, now_ms: int) -> None:
+        for partition in self._wanted:
+            busy = partition in self._replicas or partition in self._opening
+            if busy or partition in self._closing or now_ms < self._retry_at_ms.get(partition, 0):
+                continue
+            self._opening[partition] = self._opener.submit(self._open, partition)
+        for partition, opening in list(self._opening.items()):
+            if opening.done():
+                del self._opening[partition]
+                self._opened(partition, opening, now_ms)
+
+    def _open(self, partition: int) -> Replica:
+        replica = self._parts.open_replica(partition)
+        try:
+            replica.open()
+        except BaseException:
+            replica.close()
+            raise
+        return replica
+
+    def _opened(self, partition: int, opening: "Future[Replica]", now_ms: int) -> None:
+        try:
+            self._replicas[partition] = opening.result()
+            self._failures.pop(partition, None)
+        except EngineError as error:
+            self._retry_at_ms[partition] = now_ms + OPEN_RETRY_MS
+            if self._failures.get(partition) != str(error):
+                log.warning("partition not opened", partition=partition, problem=str(error))
+            self._failures[partition] = str(error)
+
+    def _tick_replica(self, partition: int, replica: Replica) -> bool:
+        before = replica.phase
+        moved = False
+        try:
+            moved = replica.tick()
+        except UnavailableError as error:
+            replica.reason = str(error)
+        except EngineError as error:
+            replica.stop(error)
+        except Exception as fault:
+            log.exception("partition stopped by a fault", partition=partition)
+            replica.stop(
+                StoreError("E1405", f"{type(fault).__name__}: {fault}", partition=partition)
+            )
+        if replica.phase is not self._phases.get(partition):
+            self._phases[partition] = replica.phase
+            self._told(partition, replica, before)
+        return moved
+
+    def _told(self, partition: int, replica: Replica, before: Phase) -> None:
+        """Log a change of phase; those who wait for a partition that was lost are told."""
+        held = replica.held()
+        log.info(
+            replica.phase.value,
+            partition=partition,
+            sequence=held.sequence,
+            epoch=held.epoch,
+            reason=str(replica.problem or replica.reason),
+        )
+        if before in READABLE and replica.phase not in READABLE:
+            self._parts.gate.abandon(partition)
+        self._beat_at_ms = 0
+
+    def _serve_calls(self) -> None:
+        for _ in range(len(self._calls)):
+            call = self._calls.popleft()
+            if not call():
+                self._calls.append(call)
+
+    def _heartbeat(self) -> None:
+        now_ms = self._parts.clock.monotonic_ms()
+        if now_ms >= self._beat_at_ms:
+            self._beat_at_ms = now_ms + limits.HEARTBEAT_MS
+            self._announce(leaving=False)
+            self._routing.update(self._parts.directory.peers())
+
+    def _announce(self, *, leaving: bool) -> None:
+        application = self._parts.application
+        beat = NodeBeat(
+            node=self._parts.name,
+            process=self._process,
+            engine_version=__version__,
+            format=limits.FORMAT,
+            application=application.version,
+            fingerprint=application.fingerprint,
+            http=self.http_url,
+            sent_at=self._parts.clock.now_ms(),
+            leaving=leaving,
+            partitions=tuple(replica.held() for replica in self._replicas.values()),
+        )
+        self._parts.directory.announce(beat)
+
+    # What follows is called from other threads.
+
+    @property
+    def name(self) -> str:
+        """Return the node's name."""
+        return self._parts.name
+
+    @property
+    def application(self) -> Application:
+        """Return the application as the newest partition here runs it, else the folder's."""
+        running = [
+            replica.applications[max(replica.applications)]
+            for replica in list(self._replicas.values())
+            if replica.applications
+        ]
+        return max(running, key=lambda found: found.index, default=self._parts.application)
+
+    def partition_of(self, workspace: str) -> int:
+        """Return the partition of a workspace."""
+        return wire.partition_of(workspace.encode(), self._parts.application.partitions)
+
+    def route(self, partition: int) -> Route:
+        """Return who answers for a partition now."""
+        replica = self._replicas.get(partition)
+        if replica is not None and replica.phase in READABLE:
+            return Route(Where.HERE)
+        return self._routing.route(partition)
+
+    def _owned(self, partition: int) -> Replica:
+        replica = self._replicas.get(partition)
+        if replica is None or replica.phase not in READABLE:
+            doing = replica.phase.value if replica else "not held here"
+            raise UnavailableError(
+                "E1402",
+                f"the partition is {doing}",
+                "Try again shortly",
+                partition=partition,
+            )
+        return replica
+
+    def submit(
+        self, partition: int, workspace: str, command_id: bytes, value: bytes
+    ) -> "Future[Reply]":
+        """Publish an encoded command and wait for its reply; only where it is owned."""
+        self._owned(partition)
+        return self._parts.gate.submit(partition, workspace, command_id, value)
+
+    def forget(self, partition: int, command_id: bytes, future: "Future[Reply]") -> None:
+        """Stop waiting for a reply."""
+        self._parts.gate.forget(partition, command_id, future)
+
+    def publish(self, partition: int, workspace: str, value: bytes) -> "Future[None]":
+        """Publish an encoded command and wait until the log has it; on any node."""
+        return self._parts.gate.publish(partition, workspace, value)
+
+    def reader(self, partition: int) -> PartitionReader:
+        """Return a consistent reader of a partition owned here; the caller closes it."""
+        replica = self._owned(partition)
+        return PartitionReader(replica.store.view(), replica.applications)
+
+    def _later(self, attempt: Callable[[], "Answer | None"]) -> "Future[Answer]":
+        """Call `attempt` on the shell thread until it answers."""
+        future: Future[Answer] = Future()
+
+        def call() -> bool:
+            if future.cancelled():
+                return True
+            try:
+                answer = attempt()
+            except EngineError as error:
+                future.set_exception(error)
+                return True
+            if answer is None:
+                return False
+            future.set_result(answer)
+            return True
+
+        if len(self._calls) >= limits.REQUESTS_WAITING_MAX:
+            raise UnavailableError("E1403", "too many reads are waiting", "Try again later")
+        self._calls.append(call)
+        self._parts.logs.wake()
+        return future
+
+    def wait_sequence(self, partition: int, sequence: int) -> "Future[int]":
+        """Wait until the applied sequence is at least `sequence`; return it."""
+
+        def attempt() -> int | None:
+            applied = self._owned(partition).held().sequence
+            return applied if applied >= sequence else None
+
+        return self._later(attempt)
+
+    def find(self, partition: int, command_id: bytes) -> "Future[int]":
+        """Return the sequence of a remembered command's outcome, or 0."""
+        return self._later(lambda: self._owned(partition).find(command_id))
+
+    def event(self, partition: int, offset: int) -> "Future[LogRecord | Lookup]":
+        """Read one record of the event log back, or Lookup.GONE."""
+
+        def attempt() -> LogRecord | Lookup | None:
+            found = self._owned(partition).lookup(offset)
+            return None if found is Lookup.PENDING else found
+
+        return self._later(attempt)
+
+    def progress(self) -> Sequence[Progress]:
+        """Return one entry per partition held here."""
+        return [replica.progress() for replica in list(self._replicas.values())]
+
+    def problems(self) -> Mapping[int, str]:
+        """Return why partitions of this node are not served, by partition."""
+        stopped = {
+            partition: str(replica.problem)
+            for partition, replica in list(self._replicas.items())
+            if replica.problem is not None
+        }
+        return {**self._failures, **stopped}
+
+    def ready(self) -> bool:
+        """Return True when every partition this node is to serve is served."""
+        return bool(self._wanted) and all(
+            (replica := self._replicas.get(partition)) is not None and replica.phase in READABLE
+            for partition in list(self._wanted)
+        )
+
+    def peers(self) -> Sequence[NodeBeat]:
+        """Return the nodes that are there, this one included."""
+        return self._routing.live()
+
+    def statistics(self) -> Mapping[str, Mapping[str, int | float]]:
+        """Return counters by component."""
+        parts = {
+            f"partition {partition}": replica.statistics()
+            for partition, replica in list(self._replicas.items())
+        }
+        return {
+            **parts,
+            "gate": self._parts.gate.statistics(),
+            "logs": self._parts.logs.statistics(),
+        }
