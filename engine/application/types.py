@@ -4,9 +4,9 @@ Built from a folder (`application.folder`) or from an Application record of the 
 (`application.record`); both give equal objects for equal content. Immutable.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(slots=True, frozen=True)
@@ -23,6 +23,23 @@ class Field:
     symbols: tuple[str, ...] = ()  # of an enum
     size: int = 0  # of a fixed
     items: "RecordSchema | None" = None  # of an array of records
+    item: "Field | None" = None  # of any array: its element; kind "record" with `items` set
+    aliases: tuple[str, ...] = ()  # names that older writers used
+    precision: int = 0  # of a decimal
+    scale: int = 0  # of a decimal
+    symbol_default: str = ""  # of an enum: what a writer's unknown symbol is read as
+
+
+@dataclass(slots=True, frozen=True)
+class Codec:
+    """A schema compiled to functions between a record's value and its Avro bytes.
+
+    `resolutions` holds, by writer fingerprint, how other writers' values are read.
+    """
+
+    encode: Callable[[Mapping[str, Any]], bytes]
+    decode: Callable[[bytes], dict[str, Any]]
+    resolutions: dict[int, Callable[[dict[str, Any]], dict[str, Any]]]
 
 
 @dataclass(slots=True, frozen=True)
@@ -36,6 +53,7 @@ class RecordSchema:
     avro: Any
     fields: tuple[Field, ...]
     by_name: Mapping[str, Field]
+    codec: Codec = field(compare=False, repr=False)
 
 
 @dataclass(slots=True, frozen=True)
@@ -119,6 +137,15 @@ class Extension:
     memory_kib: int
 
 
+class Table(NamedTuple):
+    """A table number; once given to a record type or a view generation, never to another."""
+
+    kind: str  # record, view
+    name: str
+    generation: int  # of a view, from 1; 0 for a record type
+    table: int
+
+
 @dataclass(slots=True, frozen=True)
 class Application:
     """Everything a state host, a query or an audit needs to know of an application."""
@@ -137,3 +164,4 @@ class Application:
     extensions: Mapping[str, Extension]
     record_tables: Mapping[int, RecordType] = field(default_factory=dict[int, RecordType])
     view_tables: Mapping[int, ViewType] = field(default_factory=dict[int, ViewType])
+    tables: tuple[Table, ...] = ()  # every table ever given, those of removed types too
