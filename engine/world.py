@@ -4,6 +4,7 @@ Nothing else in the engine calls `time`, `random`, `uuid` or `os.urandom` (tests
 """
 
 import os
+import random
 import time
 import uuid
 
@@ -55,3 +56,18 @@ def derived_id(*parts: bytes) -> bytes:
     """Return a version 5 UUID that is a function of `parts` alone."""
     joined = b"".join(len(part).to_bytes(4) + part for part in parts)
     return uuid.uuid5(uuid.NAMESPACE_OID, joined.hex()).bytes
+
+
+class SeededRandom:
+    """Randomness for simulators and load: equal seeds give equal bytes."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - repeatable is the point
+
+    def bytes(self, count: int) -> bytes:
+        """Return `count` bytes."""
+        return self._random.randbytes(count)
+
+    def below(self, bound: int) -> int:
+        """Return a number in [0, bound)."""
+        return self._random.randrange(bound)

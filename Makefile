@@ -1,0 +1,62 @@
+# Partita: `make` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/uv: 
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Partita needs Python 3.11 or newer; set PYTHON=python3.x" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --requirement docker/uv.txt && touch $@
+
+.venv/installed: .venv/uv requirements.lock pyproject.toml
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+install: .venv/installed ## .venv with the partita command and everything to develop it
+
+extensions: .venv/installed ## the example applications' extensions, from C
+	@$(BIN)/partita extension build topology/bank
+	@$(BIN)/partita extension build topology/flights
+
+demo: extensions ## load a month of real flights into an embedded engine, query it, exit
+	@$(BIN)/python -m loadtest.demo
+
+demo-kafka: extensions ## the same on a real local broker with two nodes, one of which is killed
+	@$(BIN)/python -m loadtest.demo --kafka
+
+dev: extensions ## the demo, and the engine stays up
+	@$(BIN)/python -m loadtest.demo --stay
+
+check: format lint types imports test ## all that CI checks
+
+format: .venv/installed
+	@$(BIN)/ruff format --quiet --check .
+
+lint: .venv/installed
+	@$(BIN)/ruff check --quiet .
+
+types: .venv/installed
+	@$(BIN)/pyright
+
+imports: .venv/installed
+	@$(BIN)/lint-imports | tail -n 4
+
+test: extensions ## every test, real Kafka included
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+simulate: .venv/installed ## 10,000 seeds of the simulator
+	@$(BIN)/partita simulate --seeds 10000
+
+lock: .venv/uv ## make requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
+	  --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+
+.PHONY: help install extensions demo demo-kafka dev check format lint types imports test simulate lock
