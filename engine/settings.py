@@ -77,10 +77,10 @@ class LogSettings(BaseModel):
         None, description="File of librdkafka properties (TLS, SASL), one name=value a line"
     )
     session_timeout_ms: int = Field(
-        10_000, ge=1_000, le=300_000, description="After this silence the group drops a node"
+        6_000, ge=1_000, le=300_000, description="After this silence the group drops a node"
     )
-    group_protocol: Literal["consumer", "classic"] = Field(
-        "consumer", description="consumer: KIP-848, classic: for brokers before 4.0"
+    group_protocol: Literal["classic", "consumer"] = Field(
+        "classic", description="classic: cooperative; consumer: KIP-848, its time-outs the broker's"
     )
     replication: int | None = Field(
         None, ge=1, le=9, description="Copies of each topic; unset: min(3, brokers)"

@@ -140,6 +140,7 @@ class Processor:
     def _decide(self, batch: Batch) -> Decided:
         """DECIDE: one call of the host, and one more per pass that found missing rows."""
         host, now_ms = self._ports.host, self._ports.clock.now_ms()
+        self._observe(Stage.TAKE, Decided())
         parts: list[Decided] = []
         rest = batch
         while rest:
@@ -150,7 +151,12 @@ class Processor:
                 assert part.missing, "a host stopped without saying what it misses"
                 values = self._ledger.store.get_many(part.missing)
                 host.provide(dict(zip(part.missing, values, strict=True)))
-        return merge(parts)
+        decided = merge(parts)
+        self._observe(Stage.DECIDE, decided)
+        return decided
+
+    def _observe(self, stage: Stage, decided: Decided) -> None:
+        self._ports.observer.batch(stage, self._partition, decided)
 
     def _append(self, batch: Batch, decided: Decided) -> None:
         """APPEND: one record per outcome; what becomes of it is found out in CONFIRM."""
@@ -158,6 +164,7 @@ class Processor:
         self._decided = decided.state
         self._digests = add_digests(self._digests, decided.digests)
         self._launch(decided, decided.workspaces, decided.outcomes)
+        self._observe(Stage.APPEND, decided)
 
     def _launch(self, decided: Decided, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         ticket = self._ports.events.append(keys, values) if values else None
@@ -183,7 +190,9 @@ class Processor:
             offsets = self._confirm_first(self._flights[0])
             if offsets is None:
                 return
-            yield self._flights.popleft(), offsets
+            flight = self._flights.popleft()
+            self._observe(Stage.CONFIRM, flight.decided)
+            yield flight, offsets
 
     def _confirm_first(self, flight: Flight) -> list[int] | None:
         """Return the offsets of a confirmed batch's outcomes, or None: not known yet."""
@@ -246,7 +255,7 @@ class Processor:
             return
         self._ledger.apply(flight.decided, offsets, self._state)
         self._ports.host.confirm(flight.decided.state.sequence)
-        self._ports.observer.batch(Stage.APPLY, self._partition, flight.decided)
+        self._observe(Stage.APPLY, flight.decided)
 
     def _reply(self, flight: Flight) -> None:
         """REPLY: only now. A duplicate's first outcome is read back from the log first."""
@@ -257,6 +266,7 @@ class Processor:
             self._counters["outcomes"] += reply.sequence > 0
             self._counters["rejected"] += reply.sequence > 0 and reply.code != ""
             self._ports.replies.send(self._partition, reply)
+        self._observe(Stage.REPLY, flight.decided)
 
     def _answer_duplicates(self) -> bool:
         """Answer duplicates whose first outcome has been read back; return True if any was."""

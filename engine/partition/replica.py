@@ -300,6 +300,13 @@ class Replica:
         return self._follower.applications.by_index if self._follower else {}
 
     @property
+    def resume(self) -> int:
+        """Return the command offset below which everything is handled and confirmed."""
+        if self._follower is None:
+            return 0
+        return self._follower.ledger.position.resume.get(Input.COMMANDS, 0)
+
+    @property
     def store(self) -> PartitionStore:
         """Return the partition's rows, for reading."""
         return self._store
