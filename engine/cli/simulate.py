@@ -1,0 +1,51 @@
+"""`partita simulate`: a cluster in one thread from one seed; a failing seed fails again."""
+
+import os
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from typing import Annotated
+
+import typer
+
+from engine.cli import output
+from engine.simulator.run import Result, simulate
+
+app = typer.Typer(rich_markup_mode=None)
+
+CHUNK = 8
+
+
+@app.command()
+def run(
+    seed: Annotated[int, typer.Option(help="The seed, or the first of several.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from --seed on.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; one per core is best.")] = (
+        os.cpu_count() or 1
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """Simulate crashes, pauses, zombies and delays, and audit what is left; exit 1 on a fault."""
+    totals: Counter[str] = Counter()
+    failed: list[Result] = []
+    wanted = range(seed, seed + seeds)
+    for result in _results(wanted, min(jobs, seeds)):
+        totals.update(seeds=1, commands=result.commands, steps=result.steps)
+        totals.update(crashes=result.crashes, pauses=result.pauses)
+        totals.update({f"fault_{name}": count for name, count in result.injected.items()})
+        if result.faults:
+            failed.append(result)
+            output.note(f"seed {result.seed}: {len(result.faults)} faults")
+            for fault in result.faults[:10]:
+                output.note(f"  {fault}")
+            output.note(f"  again: partita simulate --seed {result.seed}")
+    summary = {**dict(sorted(totals.items())), "failed": [result.seed for result in failed]}
+    output.show(summary if json else [summary], json=json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _results(wanted: range, jobs: int) -> "list[Result] | map[Result]":
+    if jobs == 1:
+        return map(simulate, wanted)
+    with ProcessPoolExecutor(jobs) as pool:
+        return list(pool.map(simulate, wanted, chunksize=CHUNK))
