@@ -94,20 +94,26 @@ def number_tables(
     Of several generations of a view, the last one listed is the one in use.
     """
     tables = list(known)
-    taken = {(table.kind, table.name) for table in tables}
-    for kind, names, first, bound in (
-        ("record", records, TABLE_RECORDS_FIRST, TABLE_VIEWS_FIRST),
-        ("view", views, TABLE_VIEWS_FIRST, TABLE_MAX + 1),
-    ):
-        number = max((table.table + 1 for table in tables if table.kind == kind), default=first)
+    for kind, names in (("record", records), ("view", views)):
+        taken = {table.name for table in tables if table.kind == kind}
         for name in names:
-            if (kind, name) in taken:
-                continue
-            if number >= bound:
-                raise ApplicationError("E1102", f"all table numbers of {kind}s are used up")
-            tables.append(Table(kind, name, 1 if kind == "view" else 0, number))
-            number += 1
+            if name not in taken:
+                generation = 1 if kind == "view" else 0
+                tables.append(Table(kind, name, generation, next_table(kind, tables)))
     return tuple(tables)
+
+
+def next_table(kind: str, tables: Sequence[Table]) -> int:
+    """Return the first table number of a kind that was never given."""
+    first, last = (
+        (TABLE_RECORDS_FIRST, TABLE_VIEWS_FIRST - 1)
+        if kind == "record"
+        else (TABLE_VIEWS_FIRST, TABLE_MAX)
+    )
+    number = max((table.table + 1 for table in tables if table.kind == kind), default=first)
+    if number > last:
+        raise ApplicationError("E1102", f"all table numbers of {kind}s are used up")
+    return number
 
 
 def _cross_problems(manifest: Manifest) -> Problems:

@@ -49,7 +49,7 @@ _PATTERNS = {
         f"name:kind, with a kind of {', '.join(COLUMN_KINDS)}",
     ),
     "version": (
-        r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]+)?",
+        r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,64})?",
         "a semantic version such as 1.0.0",
     ),
 }
@@ -194,8 +194,8 @@ def wrong(file: str, problems: list[tuple[str, str]]) -> ApplicationError:
     if len(problems) == 1:
         key, message = problems[0]
         return ApplicationError("E1102", message, file=file, key=key)
-    lines = [f"\n  {key}: {message}" for key, message in problems]
-    return ApplicationError("E1102", f"{len(problems)} problems{''.join(lines)}\n", file=file)
+    lines = "\n".join(f"  {key}: {message}" for key, message in problems)
+    return ApplicationError("E1102", f"\n{lines}\nThese are {len(problems)} errors", file=file)
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
