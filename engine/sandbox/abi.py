@@ -17,12 +17,13 @@ One statement a line, words separated by one space; the first line is `abi 1`:
     field view statement total i64           ... of a view's row ...
     field context command_time i64           ... or of the context
     key statement day i64                    a column of a view's key; counts among the fields
-    plan record account balance,owner        fields that read() and write() move in one call
+    plan record account balance,owner        fields of one record, for read() and write()
 
 The ordinal of a name is its place among the statements of its kind, from 0. `key` statements share
 the ordinals of `field`, since the same functions take both. The last word of `field` and `key` is
 the access: i64 (boolean int long enum, dates and times as numbers), f64 (float double), bytes
-(string bytes fixed, decimals), array. A field of a record within an array is named `lines.amount`.
+(string bytes fixed, decimals), array. `lines.amount` names a field of an array's records, and
+`tags[]` an array's scalar item.
 
 Whole-record calls: `read` and `write` use 8-byte little-endian slots. Slot 0 holds a null bit per
 field of the plan (bit 0 = its first field); slot 1 + i is the value of field i: an integer, a
@@ -53,6 +54,7 @@ from engine.application.types import (
 )
 from engine.errors import ApplicationError
 from engine.limits import DESCRIPTION_BYTES_MAX, DESCRIPTION_NAMES_MAX, PLAN_FIELDS_MAX
+from engine.sandbox.session import CONTEXT
 
 T = TypeVar("T")
 
@@ -61,8 +63,6 @@ MODULE = "partita1"
 DESCRIBE = "partita_describe"
 MEMORY = "memory"
 SLOT_BYTES = 8
-
-NONE, ARGS, CONTEXT, EVENT, RESULT = range(5)
 
 
 class Signature(NamedTuple):
@@ -97,6 +97,7 @@ IMPORTS: Mapping[str, Signature] = {
         "record": "i32 i64 -> i32",  # (t, id) -> h or 0
         "create": "i32 -> i32",  # (t) -> h
         "id": "i32 -> i64",  # (h)
+        "is_active": "i32 -> i32",  # (h)
         "set_active": "i32 i32 ->",  # (h, boolean)
         "key": "i32 -> i32",  # (v) -> k
         "view": "i32 -> i32",  # (k) -> h or 0
@@ -224,12 +225,10 @@ class Resolved:
     plans: tuple[Plan, ...]
 
 
-def resolve(
-    description: Description, application: Application, extension: Extension, context: RecordSchema
-) -> Resolved:
+def resolve(description: Description, application: Application, extension: Extension) -> Resolved:
     """Look every name up; raise ApplicationError E1104 for one that is missing or mistyped."""
     file = extension.target
-    names = _Names(application, context, file)
+    names = _Names(application, file)
     wanted = {
         run.function
         for run in (
@@ -252,9 +251,8 @@ def resolve(
 class _Names:
     """An application's names, as a description writes them."""
 
-    def __init__(self, application: Application, context: RecordSchema, file: str) -> None:
+    def __init__(self, application: Application, file: str) -> None:
         self._application = application
-        self._context = context
         self._file = file
 
     def record(self, name: str) -> RecordType:
@@ -281,11 +279,10 @@ class _Names:
         fields = tuple(self._path(schema, path) for path in paths.split(","))
         if len(fields) > PLAN_FIELDS_MAX:
             raise _wrong(f"a plan of {len(fields)} fields", self._file, most=PLAN_FIELDS_MAX)
+        if len({path.rpartition(".")[0] for path in paths.split(",")}) > 1:
+            raise _wrong("a plan over several records", self._file, key=" ".join(words))
         for each in fields:
-            if (
-                schema.by_name.get(each.name) is not each
-                or ACCESS.get(each.kind, "array") == "array"
-            ):
+            if ACCESS.get(each.kind, "array") == "array":
                 message = f"a plan can't hold {each.name!r} ({each.kind})"
                 raise _wrong(message, self._file, key=" ".join(words))
         return Plan(fields)
@@ -297,7 +294,7 @@ class _Names:
             "view": lambda name: self.view(name).schema,
             "args": lambda name: self._command(name).args,
             "result": lambda name: self._command(name).result,
-            "context": lambda _: self._context,
+            "context": lambda _: CONTEXT,
         }
         lookup = _known(lookups, scope, "kind of field", self._file)
         schema = lookup(rest[0] if rest else "")
@@ -315,7 +312,14 @@ class _Names:
             if items is None:
                 raise _wrong(f"{name!r} of {path!r} is not an array of records", self._file)
             schema = items
-        return _known(schema.by_name, last, f"field of {schema.name}", self._file)
+        found = _known(
+            schema.by_name, last.removesuffix("[]"), f"field of {schema.name}", self._file
+        )
+        if last.endswith("[]"):
+            if found.item is None or found.items is not None:
+                raise _wrong(f"{path!r} is not an array of scalars", self._file)
+            return found.item
+        return found
 
 
 def _known(names: Mapping[str, T], name: str, what: str, file: str) -> T:

@@ -1,0 +1,206 @@
+"""The raw door into wasmtime: calls in both directions without a conversion per value.
+
+wasmtime's Python binding turns each argument into an object and back: 9.3 us for a host call and
+6.7 us for a call into the guest, measured; through its C functions for unchecked calls it is
+0.3 us and 0.9 us. They take arguments as an array of 16-byte slots and trust the caller to know the
+types; ours come from the ABI's table, against which a module's imports are checked at load.
+
+All use of the binding's internals (its C structures, private attributes) is in this file, written
+for the version that pyproject.toml pins. Engine, module, linker and store are public objects.
+"""
+
+import ctypes
+import importlib
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import wasmtime
+
+# Typed as Any: the binding's internals have no stubs.
+_C: Any = importlib.import_module("wasmtime._bindings")
+
+ARGUMENTS_MAX = 4
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
+)
+_NO_FINALIZER: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
+_SLOT_ADDRESSES_MAX = 4_096
+
+# A slot is 16 bytes, of which an i64 or f64 takes the first 8 and an i32 the first 4: argument i
+# lies at index 2 * i. Results replace the arguments, from slot 0 on.
+_Slots = ctypes.c_int64 * (2 * ARGUMENTS_MAX)
+
+# (environment, caller, address of the slots, their number) -> 0, or the address of a trap
+Callback = Callable[[int, int, int, int], int]
+
+
+def _bare(name: str) -> Any:
+    """Return a C function without the Python function that the binding puts around it."""
+    return getattr(_C, f"_{name}")
+
+
+def _brief(name: str) -> Any:
+    """Return a C function that is over at once: called without giving up the interpreter's lock."""
+    known = _bare(name)
+    function = _LIBRARY[name]
+    function.argtypes, function.restype = known.argtypes, known.restype
+    return function
+
+
+_LIBRARY: Any = ctypes.PyDLL(importlib.import_module("wasmtime._ffi").filename)
+_memory_data = _brief("wasmtime_memory_data")
+_memory_data_size = _brief("wasmtime_memory_data_size")
+_set_epoch_deadline = _brief("wasmtime_context_set_epoch_deadline")
+_global_set = _brief("wasmtime_global_set")
+# This one gives the lock up, so that the ticker and all other threads go on while a guest runs.
+_func_call: Any = _bare("wasmtime_func_call_unchecked")
+
+
+class OutOfBounds(Exception):  # noqa: N818 - the guest's fault, and soon its trap
+    """A pointer that doesn't lie in the guest's memory."""
+
+
+class SlotArrays(dict[int, Any]):
+    """Arrays of slots by address: a guest's calls come from few places of the stack."""
+
+    def __missing__(self, address: int) -> Any:
+        if len(self) >= _SLOT_ADDRESSES_MAX:
+            self.clear()
+        array = self[address] = _Slots.from_address(address)
+        return array
+
+
+def strict(config: wasmtime.Config) -> None:
+    """Set what the public Config has no property for: NaNs are canonical; no component model."""
+    _C.wasmtime_config_cranelift_nan_canonicalization_set(config.ptr(), True)
+    for feature in ("async", "async_stackful", "map"):
+        setter = getattr(_C, f"wasmtime_config_wasm_component_model_{feature}_set")
+        setter(config.ptr(), False)
+
+
+def define(
+    linker: wasmtime.Linker,
+    module: str,
+    name: str,
+    signature: wasmtime.FuncType,
+    callback: Callback,
+) -> object:
+    """Define an import, whose `callback` must not raise.
+
+    The returned object must live as long as the linker's instances.
+    """
+    thunk = _CALLBACK(callback)
+    where, what = module.encode(), name.encode()
+    error = _C.wasmtime_linker_define_func_unchecked(
+        linker.ptr(),
+        where,
+        len(where),
+        what,
+        len(what),
+        signature.ptr(),
+        ctypes.cast(thunk, _C.wasmtime_func_unchecked_callback_t),
+        None,
+        _NO_FINALIZER,
+    )
+    assert not error, "the linker has no definition of this name yet"
+    return thunk
+
+
+def new_trap() -> int:
+    """Return the address of a new trap, for a host function to end its guest's run with."""
+    trap = _C.wasmtime_trap_new(b"host", 4)
+    return ctypes.cast(trap, ctypes.c_void_p).value or 0
+
+
+class Globals:
+    """The mutable globals of an instance, as they are now, to be put back later."""
+
+    def __init__(self, store: wasmtime.Store, exported: Sequence[wasmtime.Global]) -> None:
+        self._context = _C.wasmtime_store_context(store.ptr())
+        self._saved: list[tuple[Any, Any]] = []
+        for each in exported:
+            handle = ctypes.byref(attrgetter("_global")(each))
+            value = _C.wasmtime_val_t()
+            _C.wasmtime_global_get(self._context, handle, ctypes.byref(value))
+            self._saved.append((handle, ctypes.byref(value)))
+
+    def put_back(self) -> None:
+        """Set every global to what it was."""
+        for handle, value in self._saved:
+            _global_set(self._context, handle, value)
+
+
+class Memory:
+    """An instance's linear memory. It may move whenever the guest has run and grown it."""
+
+    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
+        self._context = _C.wasmtime_store_context(store.ptr())
+        self._handle = ctypes.byref(attrgetter("_memory")(memory))
+        self._store = store  # whose end is the memory's end
+        limits = memory.type(store).limits
+        self._fixed = limits.max is not None and limits.max == limits.min
+        self._address, self._size = self._look()
+
+    def _look(self) -> tuple[int, int]:
+        data = _memory_data(self._context, self._handle)
+        address = ctypes.cast(data, ctypes.c_void_p).value or 0
+        return address, int(_memory_data_size(self._context, self._handle))
+
+    def place(self) -> tuple[int, int]:
+        """Return (address, size in bytes)."""
+        if not self._fixed:
+            self._address, self._size = self._look()
+        return self._address, self._size
+
+    def size(self) -> int:
+        """Return the size in bytes."""
+        return self.place()[1]
+
+    def read(self, pointer: int, length: int) -> bytes:
+        """Return a guest's bytes; raise OutOfBounds where they don't lie in the memory."""
+        address, size = self.place()
+        if pointer + length > size:
+            raise OutOfBounds
+        return ctypes.string_at(address + pointer, length)
+
+    def write(self, pointer: int, data: bytes) -> None:
+        """Write into the guest; raise OutOfBounds where it doesn't lie in the memory."""
+        address, size = self.place()
+        if pointer + len(data) > size:
+            raise OutOfBounds
+        ctypes.memmove(address + pointer, data, len(data))
+
+
+class Function:
+    """An exported function without parameters and with at most one integer result."""
+
+    def __init__(self, store: wasmtime.Store, function: wasmtime.Func) -> None:
+        self._context = _C.wasmtime_store_context(store.ptr())
+        self._store = store
+        self._func = attrgetter("_func")(function)
+        self._handle = ctypes.byref(self._func)
+        self._slots = _Slots()
+        self._trap = ctypes.POINTER(_C.wasm_trap_t)()
+        self._trap_place = ctypes.byref(self._trap)
+
+    def call(self, deadline_ticks: int) -> wasmtime.Trap | None:
+        """Run it at most until `deadline_ticks` epochs from now; return its trap if it traps."""
+        _set_epoch_deadline(self._context, deadline_ticks)
+        error = _func_call(self._context, self._handle, self._slots, 1, self._trap_place)
+        if error:
+            raise wasmtime.WasmtimeError(_error_text(error))
+        if not self._trap:
+            return None
+        trap = attrgetter("_from_ptr")(wasmtime.Trap)(self._trap)
+        self._trap = ctypes.POINTER(_C.wasm_trap_t)()
+        self._trap_place = ctypes.byref(self._trap)
+        return trap
+
+    def result(self) -> int:
+        """Return the integer that the last call returned, as a signed 64-bit number."""
+        return int(self._slots[0])
+
+
+def _error_text(error: Any) -> str:
+    return str(attrgetter("_from_ptr")(wasmtime.WasmtimeError)(error))
