@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.simulated import SimulatedBroker, SimulatedLogs
 from engine.store.memory import MemoryStore
 
@@ -75,6 +76,28 @@ class LogWorld:
         return said
 
 
+class EmbeddedWorld(LogWorld):
+    settings = EmbeddedSettings("contract", LogWorld.partitions, segment_bytes=2_000)
+
+    def __init__(self, folder):
+        self.folder = folder / "log"
+        self.logs = self.open()
+
+    def open(self):
+        return EmbeddedLogs(self.folder, self.settings, TestClock(), SeededRandom(7))
+
+    def restart(self):
+        self.logs.close()
+        self.logs = self.open()
+        return self.logs
+
+    def trim_events(self, partition, before):
+        self.logs.trim("events", partition, before)
+
+    def trim_commands(self, partition, before):
+        self.logs.trim("commands", partition, before)
+
+
 class SimulatedWorld(LogWorld):
     def __init__(self, _folder):
         self.broker = SimulatedBroker(SeededRandom(7), TestClock(), self.partitions)
@@ -92,7 +115,7 @@ class SimulatedWorld(LogWorld):
         self.broker.expire(partition, before)
 
 
-LOG_WORLDS = {"simulated": SimulatedWorld}
+LOG_WORLDS = {"embedded": EmbeddedWorld, "simulated": SimulatedWorld}
 
 
 @pytest.fixture(params=LOG_WORLDS)

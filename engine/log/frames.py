@@ -1,0 +1,118 @@
+"""The bytes of a segment file: its header, its records, and what damage looks like.
+
+    segment  magic 8, format u32, base offset i64, base time i64, topic id 16, crc32c u32; records
+    record   length u32, crc32c u32 of what follows:
+             offset i64, time i64, synced u32, key length i32 (-1 = none), key, value
+
+All big-endian. `synced` says how many bytes of the segment were safe on disk when the record was
+written. So a record that can't be read is a torn write only if no later record says that it had
+been safe. Owns these bytes; must not touch files.
+"""
+
+import struct
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from engine.limits import RECORD_BYTES_MAX
+from engine.model import Batch
+
+FORMAT = 1
+
+_MAGIC = b"PARTITA\n"
+_HEADER = struct.Struct(">8sIqq16s")
+_CRC = struct.Struct(">I")
+_FRAME = struct.Struct(">II")
+_FIELDS = struct.Struct(">qqIi")
+_START = struct.Struct(">IIqqIi")
+
+HEADER_BYTES = _HEADER.size + _CRC.size
+RECORD_HEADER_BYTES = _START.size
+_LENGTH_MAX = _FIELDS.size + 2 * RECORD_BYTES_MAX  # a key and a value
+
+
+class Header(NamedTuple):
+    """A segment's first bytes."""
+
+    format: int
+    base: int
+    base_time_ms: int
+    topic_id: str
+
+
+def encode_header(header: Header) -> bytes:
+    """Return the first bytes of a segment."""
+    topic_id = bytes.fromhex(header.topic_id)
+    data = _HEADER.pack(_MAGIC, header.format, header.base, header.base_time_ms, topic_id)
+    return data + _CRC.pack(crc32c(data))
+
+
+def decode_header(data: bytes) -> Header | None:
+    """Decode `encode_header`; None = damaged, or no segment at all."""
+    if len(data) < HEADER_BYTES:
+        return None
+    magic, format_, base, base_time_ms, topic_id = _HEADER.unpack_from(data)
+    if magic != _MAGIC or crc32c(data[: _HEADER.size]) != _CRC.unpack_from(data, _HEADER.size)[0]:
+        return None
+    return Header(format_, base, base_time_ms, topic_id.hex())
+
+
+def encode_record(offset: int, time_ms: int, synced: int, key: bytes, value: bytes) -> bytes:
+    """Return a record; the key b"" is none."""
+    body = _FIELDS.pack(offset, time_ms, synced, len(key) or -1) + key + value
+    return _FRAME.pack(len(body), crc32c(body)) + body
+
+
+def record_bytes(data: bytes, at: int) -> int:
+    """Return how long the record at `at` says it is."""
+    return _FRAME.size + int(_FRAME.unpack_from(data, at)[0])
+
+
+def record_head(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return (length, offset, time) as the record at `at` says, its checksum unchecked."""
+    length, _, offset, time_ms, *_ = _START.unpack_from(data, at)
+    return _FRAME.size + length, offset, time_ms
+
+
+def read_record(data: bytes, at: int, offset: int, batch: Batch) -> int:
+    """Add the record at `at` to the batch; return the index behind it.
+
+    0 = it is not whole in `data`, -1 = damaged or of another offset.
+    """
+    length, checksum, named, time_ms, _, key_length = _START.unpack_from(data, at)
+    start, end = at + _FRAME.size, at + _FRAME.size + length
+    if end > len(data):
+        return 0
+    if named != offset or crc32c(memoryview(data)[start:end]) != checksum:
+        return -1
+    body = at + _START.size
+    value = body + max(key_length, 0)
+    batch.add(offset, time_ms, data[body:value] if key_length >= 0 else None, data[value:end])
+    return end
+
+
+def whole_record(data: bytes, at: int, offset: int) -> int:
+    """Return the length of the sound record of this offset at `at`, or 0 if there is none."""
+    if at + _START.size > len(data):
+        return 0
+    length, checksum, named, *_ = _START.unpack_from(data, at)
+    end = at + _FRAME.size + length
+    if named != offset or not _FIELDS.size <= length <= _LENGTH_MAX or end > len(data):
+        return 0
+    return end - at if crc32c(memoryview(data)[at + _FRAME.size : end]) == checksum else 0
+
+
+def was_safe(data: bytes, damage: int, offset: int) -> bool:
+    """Say whether a later record proves that the byte at `damage` had been safe on disk.
+
+    `offset` is that of the record at `damage`. What follows is searched for the first bytes
+    of offsets that may come next, as the damaged length can't lead there.
+    """
+    for first in {number.to_bytes(8)[:5] for number in (offset, offset + (1 << 24))}:
+        at = data.find(first, damage + _FRAME.size)
+        while 0 <= at <= len(data) - _FIELDS.size:
+            named, _, synced, _ = _FIELDS.unpack_from(data, at)
+            if named > offset and synced > damage and whole_record(data, at - _FRAME.size, named):
+                return True
+            at = data.find(first, at + 1)
+    return False
