@@ -7,7 +7,7 @@ broker do one step, so that code which waits for a log goes on in a simulation t
 from collections.abc import Sequence
 
 from engine.errors import LogError, UnavailableError
-from engine.limits import REQUESTS_WAITING_MAX
+from engine.limits import PUBLISHING_MAX
 from engine.log.simulated_broker import Faults, Reports, Session, SimulatedBroker, SimulatedLog
 from engine.model import Batch, Bounds, LogRecord, Lookup, Reply, Report
 from engine.ports import Statistics
@@ -206,7 +206,7 @@ class _Commands:
 
     def publish(self, partition: int, workspace: bytes, value: bytes) -> int:
         """Put a command into the queue of its partition."""
-        if sum(len(session.queue) for session in self._queues.values()) >= REQUESTS_WAITING_MAX:
+        if sum(len(session.queue) for session in self._queues.values()) >= PUBLISHING_MAX:
             raise UnavailableError("E1403", "too many commands are being published")
         if partition not in self._queues:
             log = self._broker.command_logs[partition]
