@@ -25,7 +25,18 @@ BANNED = {
     r"\basyncio\.sleep\(": "the shell (http, load)",
     r"\bos\.environ\b": "Settings",
 }
-SHELLS = ("world.py", "log/", "store/", "sandbox/", "node/", "http/", "cli/", "load/", "telemetry/")
+SHELLS = (
+    "world.py",
+    "settings.py",
+    "log/",
+    "store/",
+    "sandbox/",
+    "node/",
+    "http/",
+    "cli/",
+    "load/",
+    "telemetry/",
+)
 PROSE = re.compile(r"\b(TODO|FIXME|XXX)\b")
 WRAPPERS = {
     "confluent_kafka": "engine/log/kafka",

@@ -1,1 +1,0 @@
-"""Metric names, tracing and logs: set up once, read from `statistics()` objects."""
