@@ -54,7 +54,7 @@ from engine.application.types import (
 )
 from engine.errors import ApplicationError
 from engine.limits import DESCRIPTION_BYTES_MAX, DESCRIPTION_NAMES_MAX, PLAN_FIELDS_MAX
-from engine.sandbox.session import CONTEXT
+from engine.sandbox.host_values import CONTEXT
 
 T = TypeVar("T")
 

@@ -181,13 +181,14 @@ class Function:
         self._func = attrgetter("_func")(function)
         self._handle = ctypes.byref(self._func)
         self._slots = _Slots()
+        self._slots_place = ctypes.cast(self._slots, ctypes.POINTER(_C.wasmtime_val_raw_t))
         self._trap = ctypes.POINTER(_C.wasm_trap_t)()
         self._trap_place = ctypes.byref(self._trap)
 
     def call(self, deadline_ticks: int) -> wasmtime.Trap | None:
         """Run it at most until `deadline_ticks` epochs from now; return its trap if it traps."""
         _set_epoch_deadline(self._context, deadline_ticks)
-        error = _func_call(self._context, self._handle, self._slots, 1, self._trap_place)
+        error = _func_call(self._context, self._handle, self._slots_place, 1, self._trap_place)
         if error:
             raise wasmtime.WasmtimeError(_error_text(error))
         if not self._trap:
