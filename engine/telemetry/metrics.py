@@ -76,7 +76,7 @@ METRICS: tuple[Metric, ...] = (
     _count("traces", "failed", "partita_traces_failed", "Spans lost: the collector was away"),
 )
 
-_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BUCKETS_S = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 
 
 class Metrics:
