@@ -261,9 +261,7 @@ def _array_reader(item: Field) -> Read:
             if count < 0:  # a block that names its length in bytes
                 length, at = _read_long(data, at)
                 count, end = -count, at + length
-            # Every element takes a byte, so a lie about the count can't make work.
-            if count > len(data) - at:
-                raise WireError(f"{count} elements where {len(data) - at} bytes are left")
+            # Every element takes a byte, so a count that lies ends where the data does.
             for _ in range(count):
                 entry, at = get(data, at)
                 entries.append(entry)
