@@ -158,6 +158,14 @@ CATALOG: dict[str, tuple[str, str, str]] = {
         ),
         "`partita app diff OLD NEW` lists every change and why it is refused.",
     ),
+    "E1106": (
+        "A projector failed on an event of the log",
+        (
+            "It ended badly on an event that the owner has projected: the extension or the engine "
+            "doesn't do the same here as there. Going on would make the replicas differ."
+        ),
+        "The message names event and projector. Run the owner's engine version, and report it.",
+    ),
     "E1201": (
         "The data folder is locked",
         "Another process has it open. One process owns a data folder at a time.",
@@ -221,6 +229,11 @@ CATALOG: dict[str, tuple[str, str, str]] = {
         "The log names an extension's code that the content store doesn't have.",
         "Restore <app>.content (or the content folder); it is never deleted by the engine.",
     ),
+    "E1307": (
+        "The log needs another application",
+        "An outcome names an application, or a schema of its arguments, that is not known here.",
+        "Move the partition's folder away to rebuild it from the log; report it if that fails.",
+    ),
     "E1401": (
         "The broker doesn't answer",
         "No connection to any bootstrap server, or the request timed out.",
@@ -245,6 +258,11 @@ CATALOG: dict[str, tuple[str, str, str]] = {
         "A fault inside the engine stopped the partition",
         "An assertion failed: this is a bug in the engine, and going on could harm the state.",
         "Please report it with the message; restarting the node reads the log again.",
+    ),
+    "E1406": (
+        "The node doesn't answer",
+        "Nothing listens at that address, or no answer came in time.",
+        "Start one with `partita dev FOLDER`, or name its address with `--url`.",
     ),
     "E1501": (
         "The audit found a difference",

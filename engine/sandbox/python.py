@@ -1,0 +1,388 @@
+"""A state host in plain Python: slow, simple, and the oracle for any other.
+
+`_decide_one` reads top to bottom as DECIDE's inner steps; `fold` is the same without deciding.
+Owns what is in memory of one partition: rows, dedup window, the state behind the last outcome.
+Knows no log, no store and no clock; the helpers `host_*` know their part of it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine import wire
+from engine.application import Application, rows, schema
+from engine.errors import ApplicationError, Code, LogError
+from engine.limits import (
+    ID_AHEAD_MS_MAX,
+    ID_FIRST,
+    MISSING_ROWS_MAX,
+    OUTCOME_BYTES_MAX,
+)
+from engine.model import Batch, Decided, Duplicate, HostState, Input, Position, Reply
+from engine.sandbox import host_input, host_steps
+from engine.sandbox.host_apply import Effects, Folder, Rejection
+from engine.sandbox.host_calls import Scope
+from engine.sandbox.host_dedup import DedupWindow
+from engine.sandbox.host_input import Request, Source
+from engine.sandbox.host_rows import RowCodec, Rows
+from engine.sandbox.host_run import run_command
+from engine.sandbox.session import UNKNOWN, Guests
+from engine.wire import Kind, Outcome
+from engine.world import uuid7_time_ms
+
+_COUNTERS = ("commands", "outcomes", "rejected", "duplicates", "refused", "folded", "misses")
+
+
+@dataclass(slots=True)
+class _InForce:
+    """The application that decides, and what is made from it."""
+
+    application: Application
+    older: list[Application]
+    scope: Scope
+    folder: Folder
+    guests: Guests
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One call of decide or fold: its results, and what it misses."""
+
+    decided: Decided = field(default_factory=Decided)
+    missing: dict[bytes, None] = field(default_factory=dict[bytes, None])
+    before: HostState | None = None  # the state before the first miss; from there on all is guessed
+    now_ms: int = 0
+
+
+class PythonHost:
+    """Implements `ports.StateHost`. `guests` loads an application's extensions."""
+
+    def __init__(self, guests: Callable[[Application], Guests]) -> None:
+        self._load = guests
+        self._partition = 0
+        self._epoch = 0
+        self._in_force: _InForce | None = None
+        self._rows = Rows()
+        self._dedup = DedupWindow()
+        self._state = HostState()
+        self._confirmed: HostState | None = None
+        self._counters = dict.fromkeys(_COUNTERS, 0)
+
+    def open(
+        self, partition: int, applications: Mapping[int, Application], position: Position
+    ) -> None:
+        """Start at a stored position, or go on in another application with nothing in flight."""
+        goes_on = (
+            self._confirmed is not None
+            and partition == self._partition
+            and self._confirmed.sequence == position.host.sequence
+            and self._confirmed.previous == position.host.previous
+        )
+        if goes_on:
+            assert not self._rows.unconfirmed, "an application changes between batches"
+        else:
+            self._rows.clear()
+            self._dedup.start(position.host.sequence, position.host.dedup_floor)
+        self._partition = partition
+        self._confirmed = replace(position.host)
+        self._state = replace(position.host)
+        self._put_in_force(applications, position.host.application)
+
+    def _put_in_force(self, applications: Mapping[int, Application], index: int) -> None:
+        if self._in_force is not None:
+            self._in_force.guests.close()
+            self._in_force = None
+        if index == 0:
+            return
+        application = applications[index]
+        scope = Scope(application, RowCodec(applications, application), self._rows)
+        guests = self._load(application)
+        older = [applications[i] for i in sorted(applications, reverse=True) if i < index]
+        self._in_force = _InForce(application, older, scope, Folder(scope, guests), guests)
+
+    def own(self, epoch: int) -> None:
+        """Outcomes carry this epoch from here on."""
+        self._epoch = epoch
+
+    def decide(self, batch: Batch, source: Input, now_ms: int) -> Decided:
+        """Decide commands in order; each sees all earlier ones. Never raises for user input."""
+        assert self._in_force is not None, "nothing is decided before the first Application record"
+        assert source is Input.COMMANDS, "emits and timers are not served yet"
+        run = _Pass(now_ms=now_ms)
+        for at in range(len(batch)):
+            place = Source(self._partition, batch.offsets[at], batch.times_ms[at], batch.keys[at])
+            self._decide_one(run, place, batch.values[at])
+            if len(run.missing) >= MISSING_ROWS_MAX:
+                break
+        return self._end(run)
+
+    def fold(self, batch: Batch) -> Decided:
+        """Fold counting Outcome and Mark records, confirmed by being read. No budget, no limits."""
+        run = _Pass()
+        for value in batch.values:
+            assert value is not None
+            kind, fields = wire.decode_event(value)
+            if kind is Kind.MARK:
+                self._fold_mark(run, fields)
+            else:
+                self._fold_outcome(run, wire.decode_outcome(value), value)
+            if len(run.missing) >= MISSING_ROWS_MAX:
+                break
+        decided = self._end(run)
+        self._confirmed = replace(self._state)
+        self._dedup.forget(self._state.sequence + 1, self._state.dedup_floor)
+        return decided
+
+    def provide(self, rows_: Mapping[bytes, bytes | None]) -> None:
+        """Take rows as stored. Dedup pages fill the window, oldest first."""
+        for key in sorted(rows_):
+            value = rows_[key]
+            if rows.table_of(key) != rows.TABLE_PAGES:
+                self._rows.provide(key, value)
+            elif value is not None:
+                self._dedup.load(rows.decode_page(key, value))
+
+    def confirm(self, sequence: int) -> None:
+        """Outcomes up to `sequence` are applied to the store: their rows may be evicted."""
+        state = self._rows.confirm(sequence)
+        if state is not None:
+            self._confirmed = state
+            self._dedup.forget(state.sequence + 1, state.dedup_floor)
+
+    def discard(self) -> None:
+        """Forget everything since the last confirmed outcome."""
+        assert self._confirmed is not None
+        self._rows.discard()
+        self._state = replace(self._confirmed)
+        self._dedup.drop_after(self._state.sequence, self._state.dedup_floor)
+
+    def find(self, command_id: bytes) -> int:
+        """Return the sequence of the confirmed outcome of a remembered id, or 0."""
+        sequence = self._dedup.find(command_id)
+        confirmed = self._confirmed.sequence if self._confirmed else 0
+        return sequence if sequence <= confirmed else 0
+
+    def statistics(self) -> Mapping[str, int | float]:
+        """Return counters, and how much is held."""
+        return {
+            **self._counters,
+            "rows_held": len(self._rows),
+            "outcomes_unconfirmed": self._rows.unconfirmed,
+            "ids_remembered": len(self._dedup),
+        }
+
+    def close(self) -> None:
+        """Let go of the extensions."""
+        if self._in_force is not None:
+            self._in_force.guests.close()
+            self._in_force = None
+
+    # DECIDE, step by step.
+
+    def _decide_one(self, run: _Pass, place: Source, value: bytes | None) -> None:
+        """Decode, dedupe, run the extension, check, project; then it is an outcome."""
+        force = self._in_force
+        assert force is not None
+        request = host_input.decode_request(place, value, force.application)
+        command_time = max(place.time_ms, self._state.newest_command_time)
+        answer = self._dedupe(request, command_time)
+        if answer is not None:
+            self._answer(run, answer)
+            return
+        workspace, missed = self._workspace(request)
+        outcome = host_steps.begin(request, self._state, self._epoch, command_time, run.now_ms)
+        accepted = None if missed else workspace.accepted if workspace else 0
+        try:
+            args = host_steps.check(
+                request, force.application, force.older, accepted, outcome["registered_at"]
+            )
+            outcome["workspace_sequence"] = workspace.last + 1 if workspace else 1
+            next_id = workspace.next_id if workspace else ID_FIRST
+            unread = run_command(force.scope, force.guests, outcome, args, next_id)
+            if unread:
+                self._miss(run, missed + unread)
+                return
+            effects = force.folder.effects(outcome, args, budget=True)
+        except Rejection as why:
+            effects = self._reject(outcome, workspace, why)
+        encoded = wire.encode_event(Kind.OUTCOME, outcome)
+        if len(encoded) > OUTCOME_BYTES_MAX:
+            what = f"the outcome has {len(encoded)} bytes, at most {OUTCOME_BYTES_MAX} are logged"
+            effects = self._reject(outcome, workspace, Rejection(Code.OUTCOME_TOO_LARGE, what))
+            encoded = wire.encode_event(Kind.OUTCOME, outcome)
+        self._miss(run, missed + effects.missed)
+        self._publish(run, outcome, effects, encoded, place.key or b"", confirmed=False)
+        self._answer(run, host_steps.reply(request, outcome))
+
+    def _dedupe(self, request: Request, command_time: int) -> Reply | Duplicate | None:
+        """Return the answer to a command that needs no outcome (FORMATS 4)."""
+        command_id = request.command_id
+        id_time = uuid7_time_ms(command_id)
+        if id_time is not None:
+            if id_time > request.source.time_ms + ID_AHEAD_MS_MAX:
+                what = f"the id is from over {ID_AHEAD_MS_MAX // 1_000} s in the future"
+                return host_steps.refusal(request, Code.ID_TOO_NEW, what)
+            if id_time <= self._dedup.floor_at(command_time):
+                return host_steps.refusal(
+                    request, Code.ID_EXPIRED, "it may have been decided long ago"
+                )
+        first = self._dedup.find(command_id)
+        if first:
+            return Duplicate(
+                first,
+                command_id,
+                request.workspace,
+                request.name,
+                request.args_schema,
+                request.args,
+                request.reply_to,
+            )
+        if self._dedup.is_full(command_time):
+            return host_steps.refusal(
+                request, Code.DEDUP_FULL, "too many commands; try again later"
+            )
+        return None
+
+    def _workspace(self, request: Request) -> tuple[rows.Workspace | None, list[bytes]]:
+        """Return the workspace's row, if it has begun, and the row's key if that is not known."""
+        if not request.here:
+            return None, []
+        key = rows.workspace_key(request.workspace)
+        value = self._rows.get(key)
+        if value is UNKNOWN:
+            return None, [key]
+        return (rows.decode_workspace(value) if isinstance(value, bytes) else None), []
+
+    def _reject(
+        self, outcome: Outcome, workspace: rows.Workspace | None, why: Rejection
+    ) -> Effects:
+        assert self._in_force is not None
+        host_steps.reject(outcome, workspace, why)
+        return self._in_force.folder.effects(outcome, {}, budget=True)
+
+    # Fold.
+
+    def _fold_outcome(self, run: _Pass, outcome: Outcome, value: bytes) -> None:
+        force = self._in_force
+        index = force.application.index if force else 0
+        if force is None or outcome["application"] != index:
+            raise LogError(
+                "E1307",
+                f"outcome {outcome['sequence']} was decided by application "
+                f"{outcome['application']}, {index} is in force",
+                "Rebuild the partition from the log",
+                partition=self._partition,
+            )
+        assert outcome["sequence"] == self._state.sequence + 1, "fold got a gap in the sequence"
+        try:
+            args = self._folded_args(force, outcome)
+            effects = force.folder.effects(outcome, args, budget=False)
+        except Rejection as why:
+            if run.before is not None:
+                return  # it may have failed for what was guessed before it
+            raise ApplicationError(
+                "E1106",
+                f"a projector failed on outcome {outcome['sequence']}: {why.message}",
+                "Run the engine version of the partition's owner",
+                partition=self._partition,
+            ) from why
+        self._miss(run, effects.missed)
+        key = outcome["workspace"].encode()
+        self._publish(run, outcome, effects, value, key, confirmed=True)
+        if run.before is None:
+            self._counters["folded"] += 1
+            run.decided.done += 1
+
+    def _folded_args(self, force: _InForce, outcome: Outcome) -> dict[str, Any]:
+        if outcome["code"] or not force.folder.projects:
+            return {}
+        name, fingerprint = outcome["name"], outcome["args_schema"]
+        found = host_input.find_args(name, fingerprint, force.application, force.older)
+        if found is None:
+            raise LogError(
+                "E1307",
+                f"no schema {fingerprint} of the arguments of {name} is known",
+                "Rebuild the partition from the log",
+                partition=self._partition,
+            )
+        return schema.decode(found[0], outcome["args"], found[1])
+
+    def _fold_mark(self, run: _Pass, mark: dict[str, Any]) -> None:
+        state = self._state
+        state.registered_at = max(state.registered_at, mark["registered_at"])
+        state.newest_command_time = max(state.newest_command_time, mark["newest_command_time"])
+        state.emitted_sequence = max(state.emitted_sequence, mark["emitted_sequence"])
+        self._dedup.raise_floor(mark["dedup_floor"])
+        state.dedup_floor = self._dedup.floor
+        if run.before is None:
+            run.decided.done += 1
+
+    # Both.
+
+    def _miss(self, run: _Pass, keys: list[bytes]) -> None:
+        """Note missing rows. The first one ends what counts of this batch."""
+        if not keys:
+            return
+        run.missing.update(dict.fromkeys(keys))
+        self._counters["misses"] += 1
+        if run.before is None:
+            run.before = replace(self._state)
+            self._rows.guess()
+
+    def _publish(
+        self,
+        run: _Pass,
+        outcome: Outcome,
+        effects: Effects,
+        encoded: bytes,
+        key: bytes,
+        *,
+        confirmed: bool,
+    ) -> None:
+        """Go on to the state behind an outcome: rows, ids, chain."""
+        state, command_id = self._state, outcome["command_id"]
+        state.sequence = outcome["sequence"]
+        state.previous = wire.hash64(encoded)
+        state.registered_at = max(state.registered_at, outcome["registered_at"])
+        state.newest_command_time = outcome["command_time"]
+        self._dedup.add(state.sequence, command_id, outcome["command_time"])
+        state.dedup_floor = self._dedup.floor
+        if run.before is not None or not confirmed:
+            self._rows.change(replace(state), effects.rows)
+        else:
+            self._rows.change_confirmed(effects.rows)
+        if run.before is not None:
+            return
+        decided = run.decided
+        decided.outcomes.append(encoded)
+        decided.workspaces.append(key)
+        decided.ids.append(command_id)
+        decided.command_times.append(outcome["command_time"])
+        decided.rows.update(effects.rows)
+        for table, difference in effects.digests.items():
+            decided.digests[table] = decided.digests.get(table, 0) + difference
+        self._counters["outcomes"] += 1
+        self._counters["rejected"] += outcome["code"] != ""
+
+    def _answer(self, run: _Pass, answer: Reply | Duplicate) -> None:
+        if run.before is not None:
+            return
+        run.decided.replies.append(answer)
+        run.decided.done += 1
+        self._counters["commands"] += 1
+        self._counters["duplicates"] += isinstance(answer, Duplicate)
+        self._counters["refused"] += isinstance(answer, Reply) and answer.sequence == 0
+
+    def _end(self, run: _Pass) -> Decided:
+        """Undo what was only guessed; return what is finished."""
+        if run.before is not None:
+            self._rows.settle()
+            self._state = run.before
+            self._dedup.drop_after(self._state.sequence, self._state.dedup_floor)
+        decided = run.decided
+        decided.missing = list(run.missing)
+        decided.state = replace(self._state)
+        decided.digests = {
+            table: wire.signed64(difference) for table, difference in decided.digests.items()
+        }
+        return decided
