@@ -45,6 +45,8 @@ WORDS = {
     "version": Word("engine.cli.info", "version", "Print the versions in use."),
 }
 
+COMPLETION = frozenset({"install_completion", "show_completion"})
+
 
 def _stub(name: str, word: Word) -> typer.core.TyperCommand:
     return typer.core.TyperCommand(name, help=word.help, rich_markup_mode=None)
@@ -85,6 +87,15 @@ def _load(name: str) -> Any:
         raise typer.Exit(2) from fault
     command = typer.main.get_command(getattr(module, word.attribute))
     command.name = name
+    # Completion is installed once, for the whole; help looks alike, whatever a module asked for.
+    command.params = [param for param in command.params if param.name not in COMPLETION]
+    return _plain(command)
+
+
+def _plain(command: Any) -> Any:
+    command.rich_markup_mode = None
+    for child in getattr(command, "commands", {}).values():
+        _plain(child)
     return command
 
 

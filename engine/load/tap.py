@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from engine.audit.sources import ReadableLog, ReadableLogs
 from engine.load.recording import Header, Recorded, RecordingWriter
 from engine.load.rewrite import without_token
 from engine.model import LogRecord
-from engine.ports import CommandLog, Logs
 
 _TAKE = 1_000
 _WAIT_MS = 100
@@ -29,7 +29,7 @@ class Tap:
     partitions it is exact as far as one look at the logs goes.
     """
 
-    def __init__(self, logs: Logs, application: str, partitions: int) -> None:
+    def __init__(self, logs: ReadableLogs, application: str, partitions: int) -> None:
         self._logs = logs
         self._application = application
         self._readers = [logs.command_log(partition) for partition in range(partitions)]
@@ -71,7 +71,7 @@ class Tap:
             if not records:
                 self._logs.wait(_WAIT_MS)
 
-    def _at_end(self, partition: int, reader: CommandLog) -> bool:
+    def _at_end(self, partition: int, reader: ReadableLog) -> bool:
         return reader.bounds().begin >= self._ends[partition]
 
     def _recorded(self, record: LogRecord) -> Recorded:

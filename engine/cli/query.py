@@ -1,0 +1,111 @@
+"""`partita record`, `partita view`, `partita partition`: queries through a running node."""
+
+from typing import Annotated, Any
+
+import typer
+
+from engine.cli import client, output
+from engine.errors import ConfigError
+
+record = typer.Typer(help="Read records.", no_args_is_help=True)
+view = typer.Typer(help="Read views.", no_args_is_help=True)
+partition = typer.Typer(help="Who owns which partition.", no_args_is_help=True)
+
+MinSequence = Annotated[
+    int | None, typer.Option(help="Wait until this sequence is in: read your own writes.")
+]
+
+
+@record.callback()
+def _record() -> None:
+    """Read records."""
+
+
+@record.command("get")
+def record_get(
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="The record type.")],
+    workspace: client.Workspace,
+    record_id: Annotated[int, typer.Argument(metavar="ID", help="0 for a singleton.")] = 0,
+    min_sequence: MinSequence = None,
+    json: client.Json = False,
+    url: client.Url = client.URL,
+) -> None:
+    """Print one record."""
+    path = client.path_of("v1", "workspaces", workspace, "records", type_, str(record_id))
+    answer = dict(client.get(url, path, min_sequence=min_sequence))
+    output.show(answer if json else _flat(answer), json=json)
+
+
+@view.command("list")
+def view_list(json: client.Json = False, url: client.Url = client.URL) -> None:
+    """List the views, with the columns of their keys."""
+    document = client.get(url, "/openapi.json")
+    rows = [
+        {"view": path.rsplit("/", 1)[1], "key": ", ".join(_key_columns(item["get"]))}
+        for path, item in document["paths"].items()
+        if "/views/" in path
+    ]
+    output.show(rows, json=json, columns=("view", "key"))
+
+
+_PAGING = frozenset({"limit", "after", "min_sequence", "workspace"})
+
+
+def _key_columns(operation: dict[str, Any]) -> list[str]:
+    names = [parameter.get("name", "") for parameter in operation.get("parameters", [])]
+    return [name for name in names if name and name not in _PAGING]
+
+
+@view.command("get")
+def view_get(
+    name: Annotated[str, typer.Argument(metavar="VIEW", help="The view.")],
+    workspace: client.Workspace,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", "-k", help="column=value; the first columns of the key, repeatable."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many rows at most.")] = 100,
+    after: Annotated[str | None, typer.Option(help="Where the last page ended: `next`.")] = None,
+    min_sequence: MinSequence = None,
+    json: client.Json = False,
+    url: client.Url = client.URL,
+) -> None:
+    """Print rows of a view."""
+    columns = dict(_column(text) for text in key or [])
+    path = client.path_of("v1", "workspaces", workspace, "views", name)
+    answer = client.get(url, path, limit=limit, after=after, min_sequence=min_sequence, **columns)
+    rows: list[dict[str, Any]] = answer["rows"]
+    output.show(dict(answer) if json else rows, json=json, columns=tuple(rows[0]) if rows else ())
+    if answer.get("next") and not json:
+        output.note(f"more rows: --after {answer['next']}")
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError("E1001", f"{text!r} is not column=value", flag="--key")
+    return name, value
+
+
+@partition.callback()
+def _partition() -> None:
+    """Who owns which partition."""
+
+
+@partition.command("list")
+def partition_list(json: client.Json = False, url: client.Url = client.URL) -> None:
+    """List the partitions, who owns them, and how far they are."""
+    answer = client.get(url, "/v1/partitions")
+    rows: list[dict[str, Any]] = answer.get("partitions", [])
+    columns = [name for name in (rows[0] if rows else {}) if not _nested(rows, name)]
+    output.show(dict(answer) if json else rows, json=json, columns=columns)
+
+
+def _nested(rows: list[dict[str, Any]], name: str) -> bool:
+    return any(isinstance(row.get(name), dict | list) for row in rows)
+
+
+def _flat(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with its fields beside what is said about it."""
+    fields = answer.pop("fields", {})
+    return {**answer, **{f"fields.{name}": value for name, value in fields.items()}}

@@ -1,0 +1,87 @@
+"""The pages behind the engine's rejection codes: why a command was not accepted, and what to do."""
+
+from engine.errors import Code
+
+# code -> (why, what to do)
+REJECTIONS: dict[Code, tuple[str, str]] = {
+    Code.UNDECODABLE: (
+        "The bytes on the command topic are no command: garbage, cut off, or of another schema.",
+        "Encode commands as schemas/command.avsc says. The outcome's input_offset names the bytes.",
+    ),
+    Code.UNKNOWN_COMMAND: (
+        "The application has no command of this name.",
+        "`partita app show FOLDER` lists the commands.",
+    ),
+    Code.UNKNOWN_SCHEMA: (
+        "args_schema is the fingerprint of no schema that this command has had.",
+        "Send the CRC-64-AVRO fingerprint of the schema that wrote the arguments.",
+    ),
+    Code.INVALID_ARGUMENTS: (
+        "The arguments don't fit the command's schema; `field` names the first that doesn't.",
+        "Compare them with the schema: `partita openapi` has it as JSON Schema.",
+    ),
+    Code.WRONG_PARTITION: (
+        "The command lies in another partition than its workspace belongs to.",
+        "Use Kafka's murmur2 partitioner; in librdkafka: partitioner=murmur2_random.",
+    ),
+    Code.NO_WORKSPACE: (
+        "The record has no key, or the key is no workspace.",
+        "Set the record's key: 1 to 256 bytes of UTF-8 without a NUL.",
+    ),
+    Code.TOO_LARGE: (
+        "The command is larger than 256 KiB.",
+        "Send less, or send the parts as several commands.",
+    ),
+    Code.EXPIRED: (
+        "The command was decided after its `not_after`.",
+        "Send it again if it is still wanted. Watch the lag if this happens often.",
+    ),
+    Code.SEQUENCE_MISMATCH: (
+        "Another command of the workspace was accepted since `expected_sequence` was read.",
+        "Read the workspace again, decide again, and send with the new sequence and a new id.",
+    ),
+    Code.SOURCE_FORBIDDEN: (
+        "The command claims to come from a node; only nodes may, on a topic of their own.",
+        "Leave `source` out.",
+    ),
+    Code.CHECK_FAILED: (
+        "The command would have left a field outside the bounds that the manifest gives it.",
+        "`field` names it; the bounds are in application.toml.",
+    ),
+    Code.OUTCOME_TOO_LARGE: (
+        "All that the command changed doesn't fit into one record of the event log.",
+        "Change less in one command.",
+    ),
+    Code.EXTENSION_TRAPPED: (
+        "The extension crashed: a trap in WebAssembly, or an exception in Python.",
+        "It is a bug in the extension: try the command in its test kit.",
+    ),
+    Code.TIME_EXCEEDED: (
+        "The extension ran longer than its time_ms.",
+        "Make it faster, or raise `time_ms` of the extension in application.toml.",
+    ),
+    Code.MEMORY_EXCEEDED: (
+        "The extension asked for more memory than its memory_kib.",
+        "Use less, or raise `memory_kib` of the extension in application.toml.",
+    ),
+    Code.ABI_MISUSED: (
+        "The extension used a handle or a field in a way that the ABI forbids.",
+        "The message names it. It is a bug in the extension.",
+    ),
+    Code.ID_CONFLICT: (
+        "The same command id was used before for another command, other arguments or elsewhere.",
+        "Choose a new id for each new command; only a retry uses the same one.",
+    ),
+    Code.ID_EXPIRED: (
+        "The id is older than the ids that are remembered. It may have been decided long ago.",
+        "Look for its outcome in the event log before you send it anew with a new id.",
+    ),
+    Code.ID_TOO_NEW: (
+        "The time inside the id is more than 60 s ahead of the log's.",
+        "Set the client's clock, and send the same id again later.",
+    ),
+    Code.DEDUP_FULL: (
+        "More ids than can be remembered came within two minutes.",
+        "Send the same id again later, and send more slowly.",
+    ),
+}

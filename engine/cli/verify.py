@@ -1,0 +1,125 @@
+"""`partita verify`: does an application keep its promises? Reads topics and stores only."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.audit import Evidence, Finding, Parts, Report, audit
+from engine.audit.report import COLUMNS
+from engine.audit.sources import read
+from engine.audit.stores import witnesses
+from engine.cli import output
+from engine.cli.client import Json
+from engine.cli.sources import Asked, Bootstrap, Config, Data, Folder, Source, opened
+from engine.errors import EngineError
+from engine.store.memory import MemoryStore
+
+app = typer.Typer(help="Audit topics and stores against the promises.")
+
+SHOWN_MAX = 20
+
+
+@app.command()
+def verify(
+    application: Folder = None,
+    data: Data = None,
+    bootstrap_servers: Bootstrap = None,
+    stores: Annotated[
+        list[Path] | None,
+        typer.Option("--store", help="Also compare a node's data folder; repeatable."),
+    ] = None,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Nothing runs any more: nothing may be waiting.")
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay/--no-replay", help="Fold the events anew, compare digests.")
+    ] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Count alarms, which the protocol survives, too.")
+    ] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Audit an application: one outcome per command, in order, gapless, equal digests.
+
+    Exit 1 with E1501 on any difference. Nothing is changed anywhere.
+    """
+    with opened(Asked(application, data, bootstrap_servers, config)) as source:
+        evidence = _evidence(source, [*source.stores, *(stores or [])], replay=replay)
+        report = audit(evidence, source.partitions, settled=settled)
+    if json:
+        output.line(output.as_json(report.as_dict()))
+    else:
+        output.table(report.rows(), COLUMNS)
+        _explain(report)
+    if not report.sound or (strict and report.alarms):
+        count = len(report.differences) + (len(report.alarms) if strict else 0)
+        hint = "Don't delete anything: the logs are the evidence"
+        raise EngineError("E1501", f"{count} differences in {source.name}", hint)
+
+
+def _evidence(source: Source, stores: list[Path], *, replay: bool) -> Iterator[Evidence]:
+    """Yield one partition after the other.
+
+    Stores are looked at first, then the commands' end, then the events' end: so what came
+    meanwhile makes nothing look ahead of the log or undecided.
+    """
+    from engine.assembly import python_host  # noqa: PLC0415 - it loads everything
+
+    content = Content(source) if replay else None
+    for partition in range(source.partitions):
+        found = [one for folder in stores for one in witnesses(folder, partition)]
+        commands, events = source.logs.command_log(partition), source.logs.event_log(partition)
+        commands_bounds = commands.bounds()
+        events_bounds = events.bounds()
+        output.note(f"partition {partition}: {events_bounds.end - events_bounds.begin} events")
+        yield Evidence(
+            partition,
+            read(source.logs, commands, commands_bounds),
+            read(source.logs, events, events_bounds),
+            Parts(python_host(), MemoryStore(), content, found) if content else None,
+        )
+
+
+class Content:
+    """Extensions' code, read only: of the folder that was named, else as the log stores it."""
+
+    def __init__(self, source: Source) -> None:
+        extensions = source.application.extensions.values() if source.application else ()
+        self._known = {one.sha256.hex(): one.content for one in extensions}
+        self._stored = source.content
+
+    def get(self, name: str) -> bytes | None:
+        """Return code by its sha256."""
+        return self._known.get(name) or self._stored().get(name)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Refuse: an audit writes nothing."""
+        raise AssertionError(f"an audit stores nothing ({name}, {len(data)} bytes)")
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Return the names that are known without asking."""
+        return [name for name in self._known if name.startswith(prefix)]
+
+    def delete(self, name: str) -> None:
+        """Refuse: an audit deletes nothing."""
+        raise AssertionError(f"an audit deletes nothing ({name})")
+
+
+def _explain(report: Report) -> None:
+    """Say on stderr what was found, the first ones in words."""
+    found = [("difference", one) for one in report.differences]
+    found += [("alarm", one) for one in report.alarms]
+    for word, finding in found[:SHOWN_MAX]:
+        output.note(_sentence(word, finding))
+    if len(found) > SHOWN_MAX:
+        output.note(f"… and {len(found) - SHOWN_MAX} more: --json lists them")
+    if report.sound:
+        output.note("every promise holds")
+
+
+def _sentence(word: str, finding: Finding) -> str:
+    place = f"partition {finding.partition}, {finding.log} offset {finding.offset}"
+    return f"{word} {finding.kind}: {place}: {finding.what}"
