@@ -13,12 +13,12 @@ import typer
 from engine import wire
 from engine.application import Application
 from engine.audit.reading import counting
-from engine.audit.sources import follow, read
 from engine.cli import output
 from engine.cli.client import Json
 from engine.cli.sources import Asked, Bootstrap, Config, Data, Folder, Source, opened
 from engine.errors import ConfigError
 from engine.http.outcomes import outcome_json
+from engine.load.sources import follow, read
 from engine.model import LogRecord
 from engine.partition.ownership import LogState
 from engine.wire import Kind

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from engine.application import Application
-from engine.audit.folder import find_logs
-from engine.audit.sources import ReadableLogs
 from engine.cli import adapters
 from engine.cli.adapters import Stored
 from engine.errors import ConfigError
+from engine.load.sources import ReadableLogs
+from engine.log.outside import find_logs
 from engine.settings import Settings, load_settings
 
 Folder = Annotated[

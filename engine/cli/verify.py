@@ -8,12 +8,12 @@ import typer
 
 from engine.audit import Evidence, Finding, Parts, Report, audit
 from engine.audit.report import COLUMNS
-from engine.audit.sources import read
 from engine.audit.stores import witnesses
 from engine.cli import output
 from engine.cli.client import Json
 from engine.cli.sources import Asked, Bootstrap, Config, Data, Folder, Source, opened
 from engine.errors import EngineError
+from engine.load.sources import read
 from engine.store.memory import MemoryStore
 
 app = typer.Typer(help="Audit topics and stores against the promises.")

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from engine.audit.sources import ReadableLog, ReadableLogs
 from engine.load.recording import Header, Recorded, RecordingWriter
 from engine.load.rewrite import without_token
+from engine.load.sources import ReadableLog, ReadableLogs
 from engine.model import LogRecord
 
 _TAKE = 1_000

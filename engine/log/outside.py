@@ -9,7 +9,6 @@ import os
 import time
 from pathlib import Path
 
-from engine.audit.sources import ReadableLog
 from engine.errors import ConfigError, LogError
 from engine.log.frames import (
     HEADER_BYTES,
@@ -38,11 +37,11 @@ class FolderLogs:
             raise LogError("E1303", f"meta.json can't be read: {fault}", folder=folder) from fault
         self.folder = folder
 
-    def command_log(self, partition: int) -> ReadableLog:
+    def command_log(self, partition: int) -> "FolderLog":
         """Return a reader of a partition's commands."""
         return self._log("commands", partition)
 
-    def event_log(self, partition: int) -> ReadableLog:
+    def event_log(self, partition: int) -> "FolderLog":
         """Return a reader of a partition's events."""
         return self._log("events", partition)
 
