@@ -1,0 +1,238 @@
+"""An application in one process, for its author's tests: no broker, no store, no sleep.
+
+    kit = TestKit("topology/bank")
+    kit.send("acct-1", "open", {"owner": "Ada"})
+    outcome = kit.send("acct-1", "credit", {"amount": 500})
+    assert outcome.accepted
+    assert kit.record("acct-1", "account")["balance"] == 500
+    kit.replay()
+
+Commands run in the Python state host, as they would on a node. Values have the forms that HTTP has
+(dates and times as text). Time stands still until `pass_time`.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from engine import wire
+from engine.application import Application, rows, schema
+from engine.application.folder import load_application
+from engine.application.types import KeyColumn, RecordSchema
+from engine.model import Batch, Decided, Duplicate, HostState, Input, Position
+from engine.sandbox.guests import load_guests
+from engine.sandbox.python import PythonHost
+from engine.wire import Outcome
+
+_START_MS = 1_700_000_000_000
+_PASSES_MAX = 1_000
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(slots=True, frozen=True)
+class KitOutcome:
+    """What became of a command."""
+
+    accepted: bool
+    code: str
+    message: str
+    field: str | None
+    sequence: int  # 0 = refused, there is no outcome
+    workspace_sequence: int
+    command_id: uuid.UUID
+    result: dict[str, Any] | None = None
+    duplicate: bool = False
+    changes: tuple[dict[str, Any], ...] = ()
+
+
+class TestKit:
+    """One application with all its workspaces, held in dictionaries."""
+
+    __test__ = False  # pytest takes classes of this name for its own
+
+    def __init__(self, application: str | Path | Application) -> None:
+        if not isinstance(application, Application):
+            application = load_application(Path(application))
+        # One partition holds every workspace, whatever the manifest says.
+        self.application = replace(application, partitions=1, index=1)
+        self.rows: dict[bytes, bytes] = {}
+        self.digests: dict[int, int] = {}
+        self.outcomes: list[Outcome] = []
+        self.now_ms = _START_MS
+        self._log = Batch()
+        self._taken = 0
+        self._host = self._open()
+
+    def send(
+        self,
+        workspace: str,
+        command: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        command_id: uuid.UUID | None = None,
+        expected_sequence: int | None = None,
+    ) -> KitOutcome:
+        """Send a command and return its outcome. Wrong arguments raise SchemaMismatch."""
+        type_ = self.application.commands[command]
+        # An id that is a function of the test alone: version 8 is for one's own use.
+        command_id = command_id or uuid.UUID(int=(8 << 76 | 2 << 62) | self._taken + 1)
+        value = wire.encode_command(
+            {
+                "command_id": command_id.bytes,
+                "name": command,
+                "args_schema": type_.args.fingerprint,
+                "args": schema.encode(type_.args, schema.from_json(type_.args, dict(args or {}))),
+                "expected_sequence": expected_sequence,
+            }
+        )
+        return self.send_raw(workspace, value)
+
+    def send_raw(self, workspace: str, value: bytes) -> KitOutcome:
+        """Send the bytes of a command as a client would publish them."""
+        batch = Batch()
+        batch.add(self._taken, self.now_ms, workspace.encode(), value)
+        self._taken += 1
+        decided = Decided()
+        for _ in range(_PASSES_MAX):
+            decided = self._host.decide(batch, Input.COMMANDS, self.now_ms)
+            if decided.done:
+                break
+            self._provide(self._host, decided.missing, self.rows)
+        _apply(decided, self.rows, self.digests)
+        for encoded, key in zip(decided.outcomes, decided.workspaces, strict=True):
+            self.outcomes.append(wire.decode_outcome(encoded))
+            self._log.add(len(self._log), self.now_ms, key, encoded)
+        self._host.confirm(decided.state.sequence)
+        return self._answer(decided)
+
+    def pass_time(self, duration_ms: int) -> None:
+        """Let time pass: later commands are appended that much later."""
+        self.now_ms += duration_ms
+
+    def record(self, workspace: str, type_: str, record_id: int = 0) -> dict[str, Any] | None:
+        """Return a record, or None. A singleton's id is 0."""
+        record = self.application.records[type_]
+        value = self.rows.get(rows.record_key(record.table, workspace, record_id, record_id))
+        return None if value is None else _shown(record.schema, value)
+
+    def records(self, workspace: str, type_: str) -> dict[int, dict[str, Any]]:
+        """Return all records of a type by id."""
+        record = self.application.records[type_]
+        prefix = rows.workspace_prefix(record.table, workspace)
+        return {
+            rows.decode_long(key[-8:]): _shown(record.schema, value)
+            for key, value in sorted(self.rows.items())
+            if key.startswith(prefix)
+        }
+
+    def view(self, workspace: str, view: str) -> list[dict[str, Any]]:
+        """Return a view's rows in key order, each with its key's columns."""
+        type_ = self.application.views[view]
+        prefix = rows.workspace_prefix(type_.table, workspace)
+        found: list[dict[str, Any]] = []
+        for key, value in sorted(self.rows.items()):
+            if key.startswith(prefix):
+                columns = rows.decode_columns(key, [column.kind for column in type_.key])
+                pairs = zip(type_.key, columns, strict=True)
+                row = {column.name: _column(column, part) for column, part in pairs}
+                found.append({**row, **_shown(type_.schema, value)})
+        return found
+
+    def replay(self) -> None:
+        """Fold all outcomes anew; AssertionError where rows or digests differ from what is held."""
+        host = self._open()
+        held: dict[bytes, bytes] = {}
+        digests: dict[int, int] = {}
+        rest = self._log
+        for _ in range(_PASSES_MAX + len(self._log)):
+            if not len(rest):
+                break
+            decided = host.fold(rest)
+            _apply(decided, held, digests)
+            self._provide(host, decided.missing, held)
+            rest = rest.rest(decided.done)
+        host.close()
+        assert not len(rest), "the fold doesn't come to its end"
+        different = sorted(set(held.items()) ^ set(self.rows.items()))
+        assert not different, f"{len(different)} rows differ after a replay: {different[:4]}"
+        assert digests == self.digests, "the digests differ after a replay"
+
+    def close(self) -> None:
+        """Let go of the extensions."""
+        self._host.close()
+
+    def _open(self) -> PythonHost:
+        host = PythonHost(load_guests)
+        host.open(0, {1: self.application}, Position(host=HostState(application=1)))
+        host.own(1)
+        return host
+
+    def _provide(self, host: PythonHost, keys: list[bytes], held: Mapping[bytes, bytes]) -> None:
+        if keys:
+            host.provide({key: held.get(key) for key in keys})
+
+    def _answer(self, decided: Decided) -> KitOutcome:
+        (reply,) = decided.replies
+        if isinstance(reply, Duplicate):
+            return self._shown(self.outcomes[reply.first_sequence - 1], duplicate=True)
+        if reply.sequence:
+            return self._shown(self.outcomes[reply.sequence - 1], duplicate=False)
+        return KitOutcome(
+            accepted=False,
+            code=reply.code,
+            message=reply.message,
+            field=reply.field,
+            sequence=0,
+            workspace_sequence=0,
+            command_id=uuid.UUID(bytes=reply.command_id),
+        )
+
+    def _shown(self, outcome: Outcome, *, duplicate: bool) -> KitOutcome:
+        command = self.application.commands.get(outcome["name"])
+        result = None
+        if command is not None and command.result is not None and outcome["result"] is not None:
+            result = schema.to_json(
+                command.result, schema.decode(command.result, outcome["result"])
+            )
+        changes: list[dict[str, Any]] = []
+        for change in outcome["changes"]:
+            type_ = self.application.record_tables[change["type"]]
+            body = schema.to_json(type_.schema, schema.decode(type_.schema, change["body"]))
+            entry = {"type": type_.name, "id": change["id"], "op": change["op"], "body": body}
+            changes.append(entry)
+        return KitOutcome(
+            accepted=outcome["code"] == "",
+            code=outcome["code"],
+            message=outcome["message"],
+            field=outcome["field"],
+            sequence=outcome["sequence"],
+            workspace_sequence=outcome["workspace_sequence"],
+            command_id=uuid.UUID(bytes=outcome["command_id"]),
+            result=result,
+            duplicate=duplicate,
+            changes=tuple(changes),
+        )
+
+
+def _apply(decided: Decided, held: dict[bytes, bytes], digests: dict[int, int]) -> None:
+    for key, value in decided.rows.items():
+        if value is None:
+            held.pop(key, None)
+        else:
+            held[key] = value
+    for table, difference in decided.digests.items():
+        digests[table] = wire.signed64(digests.get(table, 0) + difference)
+
+
+def _column(column: KeyColumn, value: Any) -> Any:
+    if column.kind == "date":
+        return (_EPOCH + timedelta(days=value)).isoformat()
+    return value
+
+
+def _shown(record_schema: RecordSchema, value: bytes) -> dict[str, Any]:
+    body = rows.decode_value(value).body
+    return schema.to_json(record_schema, schema.decode(record_schema, body))
