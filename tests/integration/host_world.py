@@ -9,7 +9,6 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-
 from engine import wire
 from engine.application import rows, schema
 from engine.application.folder import load_application
