@@ -1,0 +1,285 @@
+"""Queries over HTTP on a real node: pages, cursors, strict parameters, reading one's own writes."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from http_world import Bent, client, start_node, wait_ready
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.http import Waits
+from engine.node.node import Node
+
+pytestmark = pytest.mark.anyio
+W = "/v1/workspaces/{}"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    running = start_node(tmp_path_factory.mktemp("node"))
+    wait_ready(running)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def http(node: Node) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(node) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def filled(http: httpx.AsyncClient) -> str:
+    """Return a workspace with 40 items, rejections among them."""
+    for number in range(40):
+        day = f"2013-01-{number % 4 + 1:02d}"
+        args = {"count": number, "day": day, "name": "a b"[: number % 3], "price": f"{number}.50"}
+        answer = await http.post(W.format("filled") + "/commands/put", json=args)
+        assert answer.status_code == 200
+        if number % 10 == 9:
+            await http.post(W.format("filled") + "/commands/refuse", json={"code": "no"})
+    return W.format("filled")
+
+
+def check(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    body: dict[str, Any] = response.json()
+    assert (response.status_code, body["code"]) == (status, code), body
+    assert response.headers["content-type"] == "application/problem+json"
+    return body
+
+
+async def test_a_record_is_read_with_its_picture(http: httpx.AsyncClient, filled: str) -> None:
+    answer = await http.get(f"{filled}/records/item/65537")
+    body = answer.json()
+    assert body["fields"] == {"count": 1, "name": "a", "day": "2013-01-02", "price": "1.50"}
+    assert body["active"] is True
+    assert answer.headers["partita-sequence"] == str(body["sequence"])
+    assert answer.headers["partita-partition"] == str(body["partition"])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/records/item/1", 404, "unknown_record"),
+        ("/records/till/0", 404, "unknown_record"),
+        ("/records/itme/1", 404, "unknown_record_type"),
+        ("/records/item/one", 400, "invalid_parameter"),
+        ("/records/item/-1", 400, "invalid_parameter"),
+        ("/records/item/007", 400, "invalid_parameter"),
+        ("/records/item/9223372036854775808", 400, "invalid_parameter"),
+        ("/records/item/1?x=1", 400, "unknown_parameter"),
+        ("/views/by_days", 404, "unknown_view"),
+        ("/views/by_day?limit=0", 400, "invalid_parameter"),
+        ("/views/by_day?limit=1001", 400, "invalid_parameter"),
+        ("/views/by_day?limit=ten", 400, "invalid_parameter"),
+        ("/views/by_day?limit=1&limit=2", 400, "invalid_parameter"),
+        ("/views/by_day?day=yesterday", 400, "invalid_parameter"),
+        ("/views/by_day?day=2013-02-29", 400, "invalid_parameter"),
+        ("/views/by_day?name=a", 400, "invalid_parameter"),
+        ("/views/by_day?day=2013-01-01&entry=1", 400, "invalid_parameter"),
+        ("/views/by_day?day=2013-01-01&name=a&entry=x", 400, "invalid_parameter"),
+        ("/views/by_day?dya=2013-01-01", 400, "unknown_parameter"),
+        ("/views/by_day?after=%21", 400, "invalid_parameter"),
+        ("/views/by_day?after=AAAA&day=2013-01-01", 400, "invalid_parameter"),
+        ("/views/by_day?min_sequence=-1", 400, "invalid_parameter"),
+        ("/views/kinds?l=1.5", 400, "invalid_parameter"),
+        ("/views/kinds?l=1&t=noon", 400, "invalid_parameter"),
+        ("/views/kinds?l=1&t=1970-01-01T00:00:00.001Z&d=x", 400, "invalid_parameter"),
+        ("/views/kinds?l=1&t=1970-01-01T00:00:00.001Z&d=NaN", 400, "invalid_parameter"),
+        ("/views/kinds?l=1&t=1970-01-01T00:00:00.001Z&d=1&b=*", 400, "invalid_parameter"),
+        ("/views/kinds?l=1&t=1970-01-01T00:00:00.001Z&d=1&b=MQ==&o=1", 400, "invalid_parameter"),
+        ("/events?after=-1", 400, "invalid_parameter"),
+        ("/events?after=x", 400, "invalid_parameter"),
+        ("/events?since=1", 400, "unknown_parameter"),
+        ("/events?limit=0", 400, "invalid_parameter"),
+        ("/nothing", 404, "not_found"),
+        ("/views/by_day/", 404, "not_found"),
+    ],
+)
+async def test_what_is_unknown_or_mistyped_is_an_error(
+    http: httpx.AsyncClient, filled: str, path: str, status: int, code: str
+) -> None:
+    check(await http.get(filled + path), status, code)
+
+
+async def test_a_view_is_paged_to_its_end(http: httpx.AsyncClient, filled: str) -> None:
+    everything = (await http.get(f"{filled}/views/by_day?limit=1000")).json()
+    assert everything["next"] is None
+    assert len(everything["rows"]) == 40
+    keys = [(row["day"], row["name"], row["entry"]) for row in everything["rows"]]
+    assert keys == sorted(keys)
+    pages: list[dict[str, Any]] = []
+    follow = ""
+    while True:
+        page = (await http.get(f"{filled}/views/by_day?limit=7{follow}")).json()
+        pages += page["rows"]
+        if page["next"] is None:
+            break
+        follow = f"&after={page['next']}"
+    assert pages == everything["rows"]
+
+
+async def test_a_view_is_read_by_key_prefix(http: httpx.AsyncClient, filled: str) -> None:
+    rows = (await http.get(f"{filled}/views/by_day?day=2013-01-02")).json()["rows"]
+    assert [row["count"] for row in rows if row["name"] == ""] == [9, 21, 33]
+    rows = (await http.get(f"{filled}/views/by_day?day=2013-01-02&name=")).json()["rows"]
+    assert [row["count"] for row in rows] == [9, 21, 33]
+    entry = rows[0]["entry"]
+    one = await http.get(f"{filled}/views/by_day?day=2013-01-02&name=&entry={entry}")
+    assert [row["count"] for row in one.json()["rows"]] == [9]
+    assert (await http.get(f"{filled}/views/by_day?day=1999-01-01")).json()["rows"] == []
+
+
+async def test_every_kind_of_key_column_goes_out_and_comes_back(
+    http: httpx.AsyncClient, filled: str
+) -> None:
+    row = (await http.get(f"{filled}/views/kinds?l=5")).json()["rows"][0]
+    assert row["t"] == "1970-01-01T00:00:00.005Z"
+    assert (row["d"], row["b"], row["o"]) == (2.5, "NQ==", True)
+    params = {"l": 5, "t": row["t"], "d": row["d"], "b": row["b"], "o": "true"}
+    again = await http.get(f"{filled}/views/kinds", params=params)
+    assert again.json()["rows"] == [row]
+    params["o"] = "false"
+    assert (await http.get(f"{filled}/views/kinds", params=params)).json()["rows"] == []
+
+
+async def test_a_view_without_a_key_has_one_row(http: httpx.AsyncClient, filled: str) -> None:
+    body = (await http.get(f"{filled}/views/one")).json()
+    assert body["rows"] == [{"count": 39, "note": None}]
+    assert body["next"] is None
+
+
+async def test_a_workspace_that_is_not_there_is_empty(http: httpx.AsyncClient) -> None:
+    assert (await http.get(W.format("absent") + "/views/by_day")).json()["rows"] == []
+    assert (await http.get(W.format("absent") + "/events")).json()["events"] == []
+
+
+async def test_a_log_is_paged_in_the_workspaces_order(http: httpx.AsyncClient, filled: str) -> None:
+    events: list[dict[str, Any]] = []
+    after = 0
+    while after is not None:
+        page = (await http.get(f"{filled}/events?limit=9&after={after}")).json()
+        assert len(page["events"]) <= 9
+        events += page["events"]
+        after = page["next"]
+    assert [event["workspace_sequence"] for event in events] == list(range(1, 45))
+    assert [event["code"] for event in events].count("no") == 4
+    first = events[0]
+    assert first["command"] == "put"
+    assert first["args"]["count"] == 0
+    assert first["result"]["id"] == 65_536
+    assert first["changes"][0]["fields"]["price"] == "0.50"
+    assert (await http.get(f"{filled}/events?after=44")).json()["events"] == []
+    assert (await http.get(f"{filled}/events?after=900000000000000000")).json()["events"] == []
+
+
+async def test_min_sequence_waits_for_one_s_own_write(http: httpx.AsyncClient) -> None:
+    for number in range(5):
+        done = await http.post(W.format("own") + "/commands/put", json={"count": number})
+        sequence = done.json()["sequence"]
+        page = await http.get(f"{W.format('own')}/views/one?min_sequence={sequence}")
+        assert page.json()["sequence"] >= sequence
+        assert page.json()["rows"][0]["count"] == number
+
+
+async def test_min_sequence_that_does_not_come_is_a_503(node: Node) -> None:
+    async with client(node, Waits(sequence_ms=20)) as http:
+        for path in ("/views/one", "/records/item/1", "/events"):
+            answer = await http.get(f"{W.format('w')}{path}?min_sequence=4000000000")
+            check(answer, 503, "timed_out")
+            assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_late_answer_harms_nobody(node: Node) -> None:
+    late: Future[int] = Future()
+    async with client(Bent(node, wait_sequence=lambda *_: late), Waits(sequence_ms=5)) as http:
+        check(await http.get(f"{W.format('w')}/views/one?min_sequence=1"), 503, "timed_out")
+    assert late.cancelled()
+
+
+async def test_readers_are_closed(node: Node) -> None:
+    opened: list[Any] = []
+    closed: list[Any] = []
+
+    def reader(partition: int) -> Any:
+        inner = node.reader(partition)
+        opened.append(inner)
+        return Bent(inner, close=lambda: (closed.append(inner), inner.close()))
+
+    async with client(Bent(node, reader=reader)) as http:
+        for path in ("/views/one", "/records/item/1", "/events", "/views/by_day?after=AAAA"):
+            await http.get(W.format("w") + path)
+    assert len(opened) == 4
+    assert opened == closed
+
+
+TEXT = st.one_of(
+    st.text(max_size=12),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.dates().map(str),
+    st.sampled_from(["", "true", "2013-01-01", "AAAA", "1970-01-01T00:00:00.001Z", "\x00", "é"]),
+)
+NAMES = st.sampled_from(
+    ["limit", "after", "min_sequence", "day", "name", "entry", "l", "t", "d", "b", "o", "x", ""]
+)
+PATHS = st.sampled_from(["views/by_day", "views/kinds", "views/one", "records/item", "events"])
+
+
+@settings(
+    max_examples=250,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    workspace=TEXT,
+    path=PATHS,
+    tail=st.one_of(st.none(), TEXT),
+    params=st.lists(st.tuples(NAMES, TEXT), max_size=4),
+)
+async def test_no_request_breaks_the_server(
+    node: Node, workspace: str, path: str, tail: str | None, params: list[tuple[str, str]]
+) -> None:
+    url = f"/v1/workspaces/{quote(workspace, safe='')}/{path}"
+    if tail is not None:
+        url += "/" + quote(tail, safe="")
+    async with client(node, Waits(sequence_ms=1)) as http:
+        answer = await http.get(url, params=params)
+    assert answer.status_code in {200, 400, 404, 503}, answer.text
+    if answer.status_code != 200:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["code"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+ARGS = st.sampled_from(["count", "name", "day", "price", "colour", "at", "ratio", "raw", "x"])
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.dictionaries(ARGS, JSON, max_size=5) | JSON, st.sampled_from(["put", "refuse", "noop"]))
+async def test_no_body_breaks_the_server(node: Node, body: Any, command: str) -> None:
+    async with client(node) as http:
+        answer = await http.post(
+            f"{W.format('fuzz')}/commands/{command}",
+            content=json.dumps(body),
+            headers={"Content-Type": "application/json"},
+        )
+    assert answer.status_code in {200, 400, 422}, answer.text
