@@ -8,13 +8,15 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from http_world import Bent, client, start_node, wait_ready
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from engine import limits, wire
 from engine.errors import Code, LogError, UnavailableError
 from engine.http import Waits
 from engine.model import Lookup, Phase, Progress, Reply
 from engine.node.node import Node
-from engine.world import derived_id, uuid7_time_ms
+from engine.telemetry.traces import Traces
+from engine.world import SystemClock, derived_id, uuid7_time_ms
 
 pytestmark = pytest.mark.anyio
 BASE = "/v1/workspaces/{}/commands/{}"
@@ -397,3 +399,33 @@ async def test_a_command_as_published_is_the_documented_envelope(node: Node) -> 
     assert command["expected_sequence"] == 7
     assert command["source"] is None
     assert command["token"] is None
+
+
+async def test_a_trace_follows_a_command_from_http_into_the_walk(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    memory = InMemorySpanExporter()
+    traces = Traces("", 0.0, "node-1", SystemClock().now_ms, memory)
+    traced = start_node(tmp_path_factory.mktemp("traced"), observer=traces)
+    try:
+        wait_ready(traced)
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        async with client(traced, traces=traces) as http:
+            done = (await put(http, "w", {"traceparent": parent}, count=1)).json()
+            assert (await put(http, "w", count=2)).status_code == 200
+            found = (await http.get(BASE.format("w", done["command_id"]))).json()
+    finally:
+        traced.stop()
+    traces.close()
+    spans = {span.name: span for span in memory.get_finished_spans()}
+    request = spans["command"]
+    assert request.context is not None
+    assert format(request.context.trace_id, "032x") == "0af7651916cd43dd8448eb211c80319c"
+    assert request.attributes is not None
+    assert request.attributes["partita.sequence"] == done["sequence"]
+    assert found["traceparent"].split("-")[2] == format(request.context.span_id, "016x")
+    assert {"decide", "append", "confirm", "apply", "reply", "walk"} <= spans.keys()
+    apply = spans["apply"]
+    assert apply.context is not None
+    assert apply.context.trace_id == request.context.trace_id
+    assert sum(span.name == "apply" for span in memory.get_finished_spans()) == 1
