@@ -127,40 +127,34 @@ class Report:
         }
 
 
-COLUMNS = (
-    "partition",
-    "commands",
-    "distinct_ids",
-    "outcomes",
-    "accepted",
-    "rejected",
-    "duplicates",
-    "refused",
-    "pending",
-    "superseded",
-    "owners",
-    "digests_checked",
-    "stores_checked",
-    "alarms",
-    "differences",
-)
+# Columns of the table -> fields of a PartitionReport that they sum up.
+COLUMNS = {
+    "partition": "partition",
+    "commands": "commands",
+    "ids": "distinct_ids",
+    "outcomes": "outcomes",
+    "accepted": "accepted",
+    "rejected": "rejections",
+    "duplicates": "duplicates",
+    "refused": "refused",
+    "pending": "pending",
+    "superseded": "superseded",
+    "owners": "owners",
+    "digests": "digests_checked",
+    "stores": "stores_checked",
+    "alarms": "alarms_count",
+    "differences": "differences_count",
+}
 
 
 def _row(name: str, reports: Iterable[PartitionReport]) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS, 0)
     row["partition"] = name
     for report in reports:
-        for column in COLUMNS[1:]:
-            row[column] += _count(report, column)
+        for column, counted in COLUMNS.items():
+            if column != "partition":
+                row[column] += int(getattr(report, counted))
     return row
-
-
-def _count(report: PartitionReport, column: str) -> int:
-    if column == "rejected":
-        return report.rejections
-    if column in {"alarms", "differences"}:
-        return int(getattr(report, f"{column}_count"))
-    return int(getattr(report, column))
 
 
 def _as_dict(report: PartitionReport) -> dict[str, Any]:

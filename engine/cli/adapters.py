@@ -1,13 +1,13 @@
 """The adapters that words open by themselves; those of a node are put together in assembly.py.
 
-Nothing here joins a group, claims a partition or makes a topic.
+Nothing here joins a group, claims a partition or takes a lock.
 """
 
 import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from engine.ports import Logs
+from engine.ports import Logs, StateHost
 from engine.settings import LogSettings
 
 
@@ -19,10 +19,19 @@ class Stored(Protocol):
         ...
 
 
+def python_host() -> StateHost:
+    """Return a host that can fold any application's events."""
+    from engine.sandbox.guests import load_guests  # noqa: PLC0415 - wasmtime loads slowly
+    from engine.sandbox.python import PythonHost  # noqa: PLC0415
+
+    return PythonHost(load_guests)
+
+
 def kafka_logs(settings: LogSettings, application: str, partitions: int) -> Logs:
     """Connect to an application's topics."""
-    module = importlib.import_module("engine.log.kafka.logs")
-    return cast("Logs", module.KafkaLogs(settings, application, partitions))
+    from engine.log.kafka.logs import KafkaLogs  # noqa: PLC0415 - the broker's client loads slowly
+
+    return KafkaLogs(settings, application, partitions)
 
 
 def kafka_content(settings: LogSettings, application: str) -> Stored:
@@ -33,5 +42,14 @@ def kafka_content(settings: LogSettings, application: str) -> Stored:
 
 def folder_content(data: Path) -> Stored:
     """Return the code beside the embedded log in a data folder."""
-    module = importlib.import_module("engine.log.objects")
-    return cast("Stored", module.FolderObjects(data))
+    from engine.log.objects import FolderObjects  # noqa: PLC0415 - only where it is needed
+
+    return FolderObjects(data) if data.is_dir() else Nothing()
+
+
+class Nothing:
+    """Holds no code."""
+
+    def get(self, name: str) -> bytes | None:
+        """Return nothing."""
+        del name

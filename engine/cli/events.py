@@ -39,13 +39,9 @@ class Decoder:
 
     def note(self, kind: Kind, record: LogRecord) -> None:
         """Remember an application that came into force."""
-        from engine.application.record import from_record  # noqa: PLC0415 - slow to import
-
         if kind is Kind.APPLICATION and record.value is not None:
             fields = wire.decode_event(record.value)[1]
-            # Reading arguments needs schemas; code that only runs is not fetched.
-            modules = {module["name"]: b"" for module in fields["modules"]}
-            self._applications[fields["index"]] = from_record(fields, modules)
+            self._applications[fields["index"]] = _schemas(fields)
 
     def show(self, kind: Kind, record: LogRecord) -> dict[str, Any]:
         """Return a record as JSON shows it."""
@@ -58,6 +54,20 @@ class Decoder:
         for name in ("manifest", "schemas", "fingerprint"):
             fields.pop(name, None)
         return shown | {"partition": self._partition} | fields
+
+
+def _schemas(fields: dict[str, Any]) -> Application:
+    """Return an application of the log as far as reading needs it: without its code."""
+    from engine.application.building import Parts, Table, build  # noqa: PLC0415 - slow to import
+
+    texts = {entry["name"]: entry["text"] for entry in fields["schemas"]}
+    without = {module["name"]: b"" for module in fields["modules"]}
+    parts = Parts(fields["manifest"], texts, without, f"application {fields['index']} of the log")
+    tables = [
+        Table(entry["kind"], entry["name"], entry["generation"], entry["table"])
+        for entry in fields["tables"]
+    ]
+    return build(parts, tables, fields["index"])
 
 
 def _line(shown: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from engine.audit import Evidence, Finding, Parts, Report, audit
 from engine.audit.report import COLUMNS
 from engine.audit.stores import witnesses
 from engine.cli import output
+from engine.cli.adapters import python_host
 from engine.cli.client import Json
 from engine.cli.sources import Asked, Bootstrap, Config, Data, Folder, Source, opened
 from engine.errors import EngineError
@@ -52,7 +53,7 @@ def verify(
     if json:
         output.line(output.as_json(report.as_dict()))
     else:
-        output.table(report.rows(), COLUMNS)
+        output.table(report.rows(), tuple(COLUMNS))
         _explain(report)
     if not report.sound or (strict and report.alarms):
         count = len(report.differences) + (len(report.alarms) if strict else 0)
@@ -66,8 +67,6 @@ def _evidence(source: Source, stores: list[Path], *, replay: bool) -> Iterator[E
     Stores are looked at first, then the commands' end, then the events' end: so what came
     meanwhile makes nothing look ahead of the log or undecided.
     """
-    from engine.assembly import python_host  # noqa: PLC0415 - it loads everything
-
     content = Content(source) if replay else None
     for partition in range(source.partitions):
         found = [one for folder in stores for one in witnesses(folder, partition)]

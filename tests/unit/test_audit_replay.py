@@ -3,92 +3,32 @@
 from dataclasses import replace
 
 import pytest
+from purse import Runner, move, write_purse
 
 from engine import wire
 from engine.application import rows
-from engine.application.folder import load_application
-from engine.application.schema import encode
 from engine.audit import Broken, Evidence, Parts, Witness, audit_partition, witness_of
 from engine.log.simulated import SimulatedBroker, SimulatedLogs
-from engine.model import LogRecord, Phase
-from engine.partition.processor import Ports
-from engine.partition.replica import Identity, Replica
+from engine.model import LogRecord
 from engine.sandbox.guests import load_guests
 from engine.sandbox.python import PythonHost
 from engine.simulator.cluster import MemoryObjects, WorldClock
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
-from engine.world import SeededRandom, uuid7
-
-MANIFEST = """
-application = { name = "purse", version = "1.0.0", partitions = 1 }
-records.purse = { schema = "purse.avsc", kind = "singleton" }
-commands.move = { args = "move.avsc", run = "purse:move" }
-extensions.purse = { python = "purse:Purse" }
-views.total = { row = "purse.avsc", key = ["number:long"] }
-[projectors.total]
-on = ["purse.create", "purse.update"]
-writes = ["total"]
-run = "purse:project"
-revision = 1
-"""
-CODE = '''
-"""A purse."""
-
-
-class Purse:
-    """One per workspace."""
-
-    def move(self, ctx):
-        """Add an amount."""
-        purse = ctx.record("purse", 0) or ctx.create("purse")
-        if purse["amount"] + ctx.args["amount"] < 0:
-            ctx.reject("empty", "not that much")
-            return
-        purse["amount"] = purse["amount"] + ctx.args["amount"]
-
-    def project(self, ctx):
-        """Show it."""
-        ctx.put("total", number=1)["amount"] = ctx.event["amount"]
-'''
-SCHEMA = """{"type": "record", "name": "%s", "fields": [
-  {"name": "amount", "type": "long", "default": 0}]}"""
-
-
-class Silent:
-    """Observes nothing."""
-
-    def batch(self, stage, partition, decided) -> None:
-        pass
+from engine.world import SeededRandom
 
 
 class World:
     """One replica that has decided 60 commands, among them duplicates and garbage, and marked."""
 
     def __init__(self, folder) -> None:
-        (folder / "application.toml").write_text(MANIFEST)
-        (folder / "purse.py").write_text(CODE)
-        (folder / "purse.avsc").write_text(SCHEMA % "Purse")
-        (folder / "move.avsc").write_text(SCHEMA % "Move")
-        self.application = load_application(folder)
+        self.application = write_purse(folder)
         self.content = MemoryObjects()
-        self.store = MemoryStore()
         self.clock = WorldClock()
-        random = SeededRandom(1)
-        self.broker = SimulatedBroker(random, self.clock, 1)
+        self.broker = SimulatedBroker(SeededRandom(1), self.clock, 1)
         logs = SimulatedLogs(self.broker)
-        ports = Ports(
-            commands=logs.command_log(0),
-            events=logs.event_log(0),
-            host=PythonHost(load_guests),
-            replies=logs.replies,
-            clock=self.clock,
-            observer=Silent(),
-        )
-        identity = Identity("n", 0, self.application)
-        self.replica = Replica(identity, ports, self.store, self.content, random)
-        self.replica.open()
-        self._logs = logs
+        self.runner = Runner(self.application, logs, self.content, self.clock)
+        self.store = self.runner.store
         for number in range(60):
             self.ask(number)
         self.broker.publish(0, b"w1", b"garbage")
@@ -99,28 +39,13 @@ class World:
         self.settle()
 
     def value(self, number: int) -> bytes:
-        move = self.application.commands["move"].args
-        return wire.encode_command(
-            {
-                "command_id": uuid7(self.clock.now_ms(), number.to_bytes(10)),
-                "name": "move",
-                "args_schema": move.fingerprint,
-                "args": encode(move, {"amount": number % 7 - 2}),
-            }
-        )
+        return move(self.application, number, self.clock.now_ms())
+
+    def settle(self) -> None:
+        self.runner.settle(self.broker.command_logs[0].end)
 
     def ask(self, number: int) -> None:
         self.broker.publish(0, f"w{number % 4}".encode(), self.value(number))
-
-    def settle(self) -> None:
-        quiet = 0
-        for _ in range(10_000):
-            moved = self.replica.tick()
-            self._logs.wait(0)
-            quiet = 0 if moved else quiet + 1
-            if quiet > 20 and self.replica.phase is Phase.OWNING:
-                return
-        raise AssertionError(f"not settled: {self.replica.phase} {self.replica.reason}")
 
     def audit(self, *witnesses: Witness, events: list[LogRecord] | None = None):
         parts = Parts(PythonHost(load_guests), MemoryStore(), self.content, list(witnesses))
