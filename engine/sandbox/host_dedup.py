@@ -81,7 +81,8 @@ class DedupWindow:
         while number := table[at]:
             index = (number - 1 - base) % _NUMBERS
             if self._ids.startswith(command_id, index * _ID_BYTES):
-                return self._base + index
+                sequence = self._base + index
+                return sequence if sequence >= self._live else 0
             at = (at + 1) & mask
         return 0
 

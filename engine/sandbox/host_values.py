@@ -130,7 +130,7 @@ class Cell:
         fields = self.fields
         if isinstance(field, Field):
             return field.ordinal < len(fields) and fields[field.ordinal] is field
-        return any(column is field for column in fields)
+        return id(field) in map(id, fields)
 
 
 class Element:

@@ -205,12 +205,13 @@ class PythonHost:
             effects = force.folder.effects(outcome, args, budget=True)
         except Rejection as why:
             effects = self._reject(outcome, workspace, why)
-        encoded = wire.encode_event(Kind.OUTCOME, outcome)
+        self._miss(run, missed + effects.missed)
+        # What is only guessed goes to no log: its bytes and its place in the chain don't matter.
+        encoded = b"" if run.before else wire.encode_event(Kind.OUTCOME, outcome)
         if len(encoded) > OUTCOME_BYTES_MAX:
             what = f"the outcome has {len(encoded)} bytes, at most {OUTCOME_BYTES_MAX} are logged"
             effects = self._reject(outcome, workspace, Rejection(Code.OUTCOME_TOO_LARGE, what))
             encoded = wire.encode_event(Kind.OUTCOME, outcome)
-        self._miss(run, missed + effects.missed)
         self._publish(run, outcome, effects, encoded, place.key or b"", confirmed=False)
         self._answer(run, host_steps.reply(request, outcome))
 
