@@ -6,12 +6,18 @@ is another entry in the dictionary of worlds, never a condition in a test.
 
 import random
 import time
+import uuid
 
 import pytest
+from kafka_fixture import delete_records, delete_topics
 
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
+from engine.log.kafka.logs import KafkaLogs
+from engine.log.objects import FolderObjects
 from engine.log.simulated import SimulatedBroker, SimulatedLogs
+from engine.settings import LogSettings
 from engine.store.memory import MemoryStore
+from engine.store.rocks import RocksStore, StoreMemory
 
 SETTLE_S = 60
 
@@ -50,6 +56,7 @@ class LogWorld:
 
     partitions = 4
     logs = None
+    fixtures = ()  # of pytest, that the constructor takes beside the folder
 
     def restart(self):
         """Close the logs and open them as the next process does."""
@@ -115,13 +122,41 @@ class SimulatedWorld(LogWorld):
         self.broker.expire(partition, before)
 
 
-LOG_WORLDS = {"embedded": EmbeddedWorld, "simulated": SimulatedWorld}
+class KafkaWorld(LogWorld):
+    """A new application on the session's real broker, with topics of its own."""
+
+    fixtures = ("kafka",)
+
+    def __init__(self, _folder, address):
+        self.application = f"contract-{uuid.uuid4().hex[:12]}"
+        self.settings = LogSettings(kind="kafka", bootstrap_servers=address)
+        self.logs = KafkaLogs(self.settings, self.application, self.partitions)
+
+    def restart(self):
+        self.logs.close()
+        self.logs = KafkaLogs(self.settings, self.application, self.partitions)
+        return self.logs
+
+    def trim_events(self, partition, before):
+        delete_records(self.logs, "events", partition, before)
+
+    def trim_commands(self, partition, before):
+        delete_records(self.logs, "commands", partition, before)
+
+    def close(self):
+        self.logs.close()
+        delete_topics(self.logs)
 
 
-@pytest.fixture(params=LOG_WORLDS)
+LOG_WORLDS = {"embedded": EmbeddedWorld, "simulated": SimulatedWorld, "kafka": KafkaWorld}
+MARKS = {"kafka": pytest.mark.kafka}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in LOG_WORLDS])
 def world(request, tmp_path):
     """Logs of every implementation in turn."""
-    made = LOG_WORLDS[request.param](tmp_path)
+    kind = LOG_WORLDS[request.param]
+    made = kind(tmp_path, *map(request.getfixturevalue, kind.fixtures))
     yield made
     made.close()
 
@@ -139,7 +174,22 @@ class MemoryStoreWorld:
         self.store.close()
 
 
-STORE_WORLDS = {"memory": MemoryStoreWorld}
+class RocksStoreWorld:
+    def __init__(self, folder):
+        self.folder = folder / "store"
+        self.memory = StoreMemory(8 << 20, 4 << 20)
+        self.store = RocksStore(self.folder, self.memory)
+
+    def restart(self):
+        self.store.close()
+        self.store = RocksStore(self.folder, self.memory)
+        return self.store
+
+    def close(self):
+        self.store.close()
+
+
+STORE_WORLDS = {"rocks": RocksStoreWorld, "memory": MemoryStoreWorld}
 
 
 @pytest.fixture(params=STORE_WORLDS)
@@ -148,3 +198,12 @@ def store_world(request, tmp_path):
     made = STORE_WORLDS[request.param](tmp_path)
     yield made
     made.close()
+
+
+OBJECT_STORES = {"folder": lambda folder: FolderObjects(folder / "objects")}
+
+
+@pytest.fixture(params=OBJECT_STORES)
+def objects(request, tmp_path):
+    """An object store of every implementation in turn."""
+    return OBJECT_STORES[request.param](tmp_path)

@@ -11,7 +11,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
 from engine.log.kafka.local import LocalKafka
+from engine.log.kafka.logs import KafkaLogs
+from engine.log.kafka.topics import plans
 
 GUARD = """
 import fcntl, sys
@@ -57,3 +62,24 @@ def own_kafka(folder: Path, brokers: int = 1) -> Generator[tuple[LocalKafka, str
         yield broker, broker.start(brokers, port=0).bootstrap_servers
     finally:
         broker.stop()
+
+
+def delete_records(logs: KafkaLogs, kind: str, partition: int, before: int) -> None:
+    """Have the broker delete a partition's records below an offset, as retention does."""
+    place = TopicPartition(logs.connection.topic(kind), partition, before)
+    admin = AdminClient(client(logs))  # kept: without it the answers would never come
+    for future in admin.delete_records([place]).values():
+        future.result(10)
+
+
+def delete_topics(logs: KafkaLogs, *kinds: str) -> None:
+    """Delete topics of an application, all of them if none is named."""
+    names = [logs.connection.topic(kind) for kind in kinds or [plan.kind for plan in plans(1)]]
+    admin = AdminClient(client(logs))
+    for future in admin.delete_topics(names).values():
+        future.result(10)
+
+
+def client(logs: KafkaLogs) -> dict[str, str]:
+    """Return what a plain client needs to reach the broker of these logs."""
+    return {"bootstrap.servers": logs.connection.settings.bootstrap_servers}
