@@ -49,6 +49,8 @@ class Guest:
     """One extension and its instances: one to decide with, one to fold with, made when needed."""
 
     def __init__(self, extension: Extension, application: Application) -> None:
+        self.name = extension.name
+        self.memory_bytes = 0  # what it begins with
         self._extension = extension
         self._imports = wasm_imports.Imports()
         self._callbacks = self._imports.callbacks()
@@ -93,6 +95,7 @@ class Guest:
             instance = self._instantiate(budget_ms, fold=False)
         except (Trapped, CallStopped) as fault:
             raise _wrong(self._extension, f"its start function failed: {fault}") from fault
+        self.memory_bytes = instance.memory.size()
         describe = instance.function(abi.DESCRIBE)
         self._imports.begin(Call(0), instance.memory)
         wasm_engine.TICKER.enter(id(self))
