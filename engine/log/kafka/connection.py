@@ -171,9 +171,13 @@ class Connection:
         }
         return self._made(Producer, own)
 
-    def reader(self, name: str, *, committed: bool) -> Consumer:
-        """Return a consumer that is told its partitions and offsets, and commits nothing."""
+    def reader(self, name: str, *, committed: bool, ends: bool = False) -> Consumer:
+        """Return a consumer that is told its partitions and offsets, and commits nothing.
+
+        With `ends` it says so (as an error message) whenever it has read all there is.
+        """
         own = READ | {
+            "enable.partition.eof": ends,
             "group.id": self.group(f".{name}"),
             "isolation.level": "read_committed" if committed else "read_uncommitted",
             "fetch.wait.max.ms": FETCH_WAIT_MS,
