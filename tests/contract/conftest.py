@@ -12,6 +12,7 @@ import pytest
 from kafka_fixture import delete_records, delete_topics
 
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
+from engine.log.kafka.content import KafkaObjects
 from engine.log.kafka.logs import KafkaLogs
 from engine.log.objects import FolderObjects
 from engine.log.simulated import SimulatedBroker, SimulatedLogs
@@ -200,10 +201,33 @@ def store_world(request, tmp_path):
     made.close()
 
 
-OBJECT_STORES = {"folder": lambda folder: FolderObjects(folder / "objects")}
+class FolderObjectsWorld:
+    fixtures = ()
+
+    def __init__(self, folder):
+        self.objects = FolderObjects(folder / "objects")
+
+    def close(self):
+        pass
 
 
-@pytest.fixture(params=OBJECT_STORES)
+class KafkaObjectsWorld(KafkaWorld):
+    def __init__(self, folder, address):
+        super().__init__(folder, address)
+        self.objects = KafkaObjects(self.logs)
+
+    def close(self):
+        self.objects.close()
+        super().close()
+
+
+OBJECT_STORES = {"folder": FolderObjectsWorld, "kafka": KafkaObjectsWorld}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in OBJECT_STORES])
 def objects(request, tmp_path):
     """An object store of every implementation in turn."""
-    return OBJECT_STORES[request.param](tmp_path)
+    kind = OBJECT_STORES[request.param]
+    made = kind(tmp_path, *map(request.getfixturevalue, kind.fixtures))
+    yield made.objects
+    made.close()
