@@ -3,12 +3,14 @@
 Nothing here joins a group, claims a partition or takes a lock.
 """
 
-import importlib
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
-from engine.ports import Logs, StateHost
+from engine.ports import StateHost
 from engine.settings import LogSettings
+
+if TYPE_CHECKING:
+    from engine.log.kafka.logs import KafkaLogs
 
 
 class Stored(Protocol):
@@ -27,17 +29,18 @@ def python_host() -> StateHost:
     return PythonHost(load_guests)
 
 
-def kafka_logs(settings: LogSettings, application: str, partitions: int) -> Logs:
+def kafka_logs(settings: LogSettings, application: str, partitions: int) -> "KafkaLogs":
     """Connect to an application's topics."""
     from engine.log.kafka.logs import KafkaLogs  # noqa: PLC0415 - the broker's client loads slowly
 
     return KafkaLogs(settings, application, partitions)
 
 
-def kafka_content(settings: LogSettings, application: str) -> Stored:
+def kafka_content(logs: "KafkaLogs") -> Stored:
     """Return the code in an application's content topic."""
-    module = importlib.import_module("engine.log.kafka.content")
-    return cast("Stored", module.KafkaObjects(settings, application))
+    from engine.log.kafka.content import KafkaObjects  # noqa: PLC0415 - see above
+
+    return KafkaObjects(logs)
 
 
 def folder_content(data: Path) -> Stored:

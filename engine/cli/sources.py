@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -122,11 +123,5 @@ def _broker(settings: Settings, application: Application | None) -> Source:
     name, partitions = application.name, application.partitions
     logs = adapters.kafka_logs(settings.log, name, partitions)
     target = settings.log.bootstrap_servers
-    return Source(
-        name,
-        partitions,
-        logs,
-        target,
-        application,
-        lambda: adapters.kafka_content(settings.log, name),
-    )
+    content = partial(adapters.kafka_content, logs)
+    return Source(name, partitions, logs, target, application, content)

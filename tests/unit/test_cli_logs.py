@@ -163,10 +163,7 @@ def test_verify_without_the_code_says_so(data):
 
 
 def test_verify_of_another_application_is_refused(data, tmp_path):
-    other = write_purse(tmp_path / "other")
-    text = (tmp_path / "other" / "application.toml").read_text().replace('"purse", v', '"other", v')
-    (tmp_path / "other" / "application.toml").write_text(text)
-    del other
+    write_purse(tmp_path / "other", "other")
     result = run("verify", tmp_path / "other", "--data", data)
     assert result.exit_code == 2
     assert "purse" in result.stderr

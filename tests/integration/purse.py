@@ -49,10 +49,10 @@ SCHEMA = """{"type": "record", "name": "%s", "fields": [
   {"name": "amount", "type": "long", "default": 0}]}"""
 
 
-def write_purse(folder: Path) -> Application:
+def write_purse(folder: Path, name: str = "purse") -> Application:
     """Write the application's files, and load it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "application.toml").write_text(MANIFEST)
+    (folder / "application.toml").write_text(MANIFEST.replace('name = "purse"', f'name = "{name}"'))
     (folder / "purse.py").write_text(CODE)
     (folder / "purse.avsc").write_text(SCHEMA % "Purse")
     (folder / "move.avsc").write_text(SCHEMA % "Move")
