@@ -1,0 +1,82 @@
+"""Named blobs in a folder: each is there whole, or not at all.
+
+Owns the names' rules and the writing. Must not look into the blobs.
+"""
+
+import os
+import re
+import threading
+from pathlib import Path
+
+from engine.errors import ConfigError
+from engine.limits import NAME_LENGTH_MAX
+from engine.log.segments import sync_folder
+
+# Parts of letters, digits, dot, dash and underscore; none begins with a dot, so that no name
+# leaves the folder, and a half-written file (which does) is never listed.
+_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_PARTS_MAX = 8
+
+
+class FolderObjects:
+    """An ObjectStore in a folder; slashes in names make folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store a blob durably; another one of this name is replaced at once."""
+        path = self._path(name)
+        made = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        self._make_folder(path.parent)
+        try:
+            with made.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            made.replace(path)
+        except OSError:
+            made.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+    def get(self, name: str) -> bytes | None:
+        """Return a blob, or None."""
+        try:
+            return self._path(name).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Return all names that begin with `prefix`, sorted."""
+        found = (path for path in self._folder.rglob("*") if path.is_file())
+        names = (path.relative_to(self._folder) for path in found)
+        listed = (path.as_posix() for path in names if not path.name.startswith("."))
+        return sorted(name for name in listed if name.startswith(prefix))
+
+    def delete(self, name: str) -> None:
+        """Delete a blob, if it is there."""
+        path = self._path(name)
+        if path.is_file():
+            path.unlink()
+            sync_folder(path.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make folders one by one, so that each one's name survives a crash."""
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+    def _path(self, name: str) -> Path:
+        parts = name.split("/")
+        sound = all(_PART.fullmatch(part) for part in parts)
+        if not sound or len(parts) > _PARTS_MAX or len(name) > NAME_LENGTH_MAX:
+            raise ConfigError(
+                "E1001",
+                f"{name[:80]!r} can't name an object",
+                f"Use up to {_PARTS_MAX} parts of letters, digits, . - _ with / between them",
+            )
+        return self._folder.joinpath(*parts)
