@@ -5,23 +5,24 @@ bound, until the picture is at least that new: read your own writes.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from engine import limits
 from engine.application import Application
 from engine.application.schema import to_json
 from engine.application.types import ViewType
 from engine.http import parameters
 from engine.http.context import Context, Json
-from engine.http.outcomes import outcome_json, read_outcome
+from engine.http.outcomes import Applications, outcome_json, read_outcome
 from engine.http.parameters import bad, integer, query, segment, workspace_of
 from engine.http.problems import HttpCode, Problem
 from engine.partition.reading import CursorError, PartitionReader
 
 MIN_SEQUENCE = "min_sequence"
-_LOOKUPS = 32
+_LOOKUPS = 16
 
 
 class Queries:
@@ -94,32 +95,57 @@ class Queries:
         after = integer("after", given.get("after", "0"), 0)
         context = self._context
 
-        def read(reader: PartitionReader) -> tuple[dict[str, Any], list[int | None], Any]:
+        def read(reader: PartitionReader) -> _Log:
             numbers = reader.sequences(workspace, after, limit)
-            offsets = [reader.offset_of(sequence) for _, sequence in numbers]
             row = reader.workspace(workspace)
-            more = bool(numbers) and row is not None and numbers[-1][0] < row.last
-            picture = _picture(partition, reader)
-            picture["next"] = numbers[-1][0] if more else None
-            return picture, offsets, reader.application_of
+            return _Log(
+                _picture(partition, reader),
+                [number for number, _ in numbers],
+                [reader.offset_of(sequence) for _, sequence in numbers],
+                row.last if row else 0,
+                reader.application_of,
+            )
 
         partition = await self._reach(workspace, given)
-        picture, offsets, applications = await context.read(partition, read)
+        log = await context.read(partition, read)
+        events = await self._events(partition, log)
+        reached = log.numbers[len(events) - 1] if events else log.last
+        follow = reached if reached < log.last else None
+        return _answer(log.picture | {"next": follow, "events": events})
+
+    async def _events(self, partition: int, log: "_Log") -> list[dict[str, Any]]:
+        """Read outcomes back; the page ends early where they grow beyond QUERY_BYTES_MAX."""
         events: list[dict[str, Any]] = []
-        for start in range(0, len(offsets), _LOOKUPS):
-            part = offsets[start : start + _LOOKUPS]
-            for value in await asyncio.gather(*(context.event(partition, at) for at in part)):
+        size = 0
+        for start in range(0, len(log.offsets), _LOOKUPS):
+            part = log.offsets[start : start + _LOOKUPS]
+            for value in await asyncio.gather(
+                *(self._context.event(partition, offset) for offset in part)
+            ):
                 outcome = read_outcome(value)
                 if outcome is None:
                     raise Problem(410, HttpCode.GONE, "the log no longer holds these outcomes")
-                events.append(outcome_json(partition, outcome, applications))
-        return _answer(picture | {"events": events})
+                size += len(value or b"")
+                if events and size > limits.QUERY_BYTES_MAX:
+                    return events
+                events.append(outcome_json(partition, outcome, log.applications))
+        return events
 
     async def _reach(self, workspace: str, given: dict[str, str]) -> int:
         partition = self._context.node.partition_of(workspace)
         if MIN_SEQUENCE in given:
             await self._context.reach(partition, integer(MIN_SEQUENCE, given[MIN_SEQUENCE], 0))
         return partition
+
+
+class _Log(NamedTuple):
+    """A page of a workspace's log, as one picture has it: where its outcomes stand."""
+
+    picture: dict[str, Any]
+    numbers: list[int]
+    offsets: list[int | None]
+    last: int
+    applications: Applications
 
 
 def _application(context: Context, reader: PartitionReader) -> Application:

@@ -12,7 +12,9 @@ import structlog
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from engine import limits
 from engine.errors import ConfigError
 from engine.http.exposure import address_is, check_exposure
 from engine.settings import HttpSettings
@@ -62,7 +64,7 @@ class Server:
                 proxy_headers=False,
                 lifespan="on",
                 backlog=_BACKLOG,
-                http="httptools",
+                http=BoundedHead,
                 ws="none",
                 timeout_graceful_shutdown=_GRACE_S,
             ),
@@ -98,6 +100,32 @@ class Server:
                 runner.run(server.serve([self._socket]))
         finally:
             started.set()
+
+
+class BoundedHead(HttpToolsProtocol):
+    """HTTP whose request line and headers have a bound; the parser alone would take any amount."""
+
+    _in_head = True
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; hang up on a head that doesn't end."""
+        super().data_received(data)
+        if not self._in_head:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > limits.HTTP_HEAD_BYTES_MAX:
+            self.send_400_response("The request's head is too large.")
+
+    def on_headers_complete(self) -> None:
+        """Begin with the body."""
+        self._in_head, self._head_bytes = False, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for the next head."""
+        self._in_head = True
+        super().on_message_complete()
 
 
 class _Uvicorn(uvicorn.Server):

@@ -87,6 +87,7 @@ class PartitionReader:
     ) -> ViewPage:
         """Return up to `limit` rows whose first key columns equal `prefix`, in key order.
 
+        A page ends early where its rows grow beyond QUERY_BYTES_MAX; it has at least one row.
         `after` is an earlier page's `next`; raises CursorError for one that is not of this query.
         """
         application = self.application
@@ -104,9 +105,10 @@ class PartitionReader:
                 raise CursorError("the cursor is not of this query")
             start = behind
         page: list[dict[str, Any]] = []
-        last = b""
+        last, size = b"", 0
         for key, value in self._view.scan(start, end):
-            if len(page) == limit:
+            size += len(value)
+            if len(page) == limit or (page and size > limits.QUERY_BYTES_MAX):
                 return ViewPage(page, last[base:])
             columns = dict(zip(names, rows.decode_columns(key, kinds), strict=True))
             page.append(columns | self._view_row(found.schema, value))

@@ -12,6 +12,7 @@ from http_world import Bent, client, start_node, wait_ready
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine import limits
 from engine.http import Waits
 from engine.node.node import Node
 
@@ -181,6 +182,20 @@ async def test_a_log_is_paged_in_the_workspaces_order(http: httpx.AsyncClient, f
     assert first["changes"][0]["fields"]["price"] == "0.50"
     assert (await http.get(f"{filled}/events?after=44")).json()["events"] == []
     assert (await http.get(f"{filled}/events?after=900000000000000000")).json()["events"] == []
+
+
+async def test_a_page_of_the_log_is_bounded_in_bytes(
+    http: httpx.AsyncClient, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "QUERY_BYTES_MAX", 1_000)
+    numbers: list[int] = []
+    after, pages = 0, 0
+    while after is not None:
+        page = (await http.get(f"{filled}/events?limit=1000&after={after}")).json()
+        numbers += [event["workspace_sequence"] for event in page["events"]]
+        after, pages = page["next"], pages + 1
+    assert numbers == list(range(1, 45))
+    assert pages > 5
 
 
 async def test_min_sequence_waits_for_one_s_own_write(http: httpx.AsyncClient) -> None:

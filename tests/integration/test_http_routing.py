@@ -259,3 +259,34 @@ def test_a_stopped_server_lets_go_of_its_port(node: Node) -> None:
     second = Server(http_settings(port=port))
     assert second.port == port
     second.stop()
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\n"])
+def test_a_head_without_an_end_is_hung_up_on(served: Server, start: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stream:
+        stream.sendall(start)
+        answer = b""
+        try:
+            for _ in range(1_000):
+                stream.sendall(b"Y: 1\r\n" * 2_000 if start.endswith(b"1.1\r\n") else b"y" * 9_000)
+        except OSError:
+            pass
+        else:
+            pytest.fail("the server took 9 MB of head")
+        try:
+            answer = stream.recv(1_000)
+        except OSError:
+            return
+    assert answer[:12] in {b"", b"HTTP/1.1 400"}
+
+
+def test_many_requests_on_one_connection_are_not_one_head(served: Server) -> None:
+    request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000 + b"\r\n\r\n"
+    stream = socket.create_connection(("127.0.0.1", served.port), timeout=20)
+    with stream, stream.makefile("rb") as lines:
+        for _ in range(200):
+            stream.sendall(request)
+            assert lines.readline().startswith(b"HTTP/1.1 200")
+            while lines.readline() != b"\r\n":
+                pass
+            lines.read(len(b'{"status":"live"}'))

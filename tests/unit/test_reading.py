@@ -139,6 +139,23 @@ def test_views_are_paged_by_prefix_in_key_order() -> None:
         assert pages == expected.rows
 
 
+def test_a_page_is_bounded_in_bytes_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = reader(*(line("w", day, "x", 0.0, day) for day in range(5)))
+    monkeypatch.setattr(limits, "QUERY_BYTES_MAX", 20)
+    seen: list[int] = []
+    after, pages = None, 0
+    while True:
+        page = found.view_rows("lines", "w", [], 100, after)
+        seen += [row["day"] for row in page.rows]
+        after, pages = page.next, pages + 1
+        if after is None:
+            break
+    assert seen == list(range(5))
+    assert pages > 1
+    monkeypatch.setattr(limits, "QUERY_BYTES_MAX", 1)
+    assert len(found.view_rows("lines", "w", [], 100).rows) == 1
+
+
 def test_a_cursor_of_another_query_is_refused() -> None:
     found = reader(*(line("w", day, "x", 0.0, day) for day in range(4)))
     cursor = found.view_rows("lines", "w", [], 1).next
