@@ -118,6 +118,7 @@ class DedupWindow:
 
     def forget(self, before: int, floor: int) -> None:
         """Forget for good what a confirmed floor has passed, up to sequence `before`."""
+        before = min(before, self.next)
         while self._first < before and self._expires(self._first) <= floor:
             self._remove(self._first)
             self._first += 1

@@ -132,6 +132,7 @@ def test_records_are_deactivated_and_activated_and_inactive_ones_stay_as_they_ar
         ("code", "abi_misused"),
         ("refusal", "abi_misused"),
         ("outcome", "outcome_too_large"),
+        ("stubborn", "went_on"),
     ],
 )
 def test_what_an_extension_does_wrong_rejects_that_command_alone(world, kind, expected):
@@ -476,10 +477,28 @@ def test_a_row_that_is_absent_is_provided_as_none(world):
 def test_a_batch_sees_earlier_unconfirmed_ones(world):
     world.do("open", {"owner": "Ann"})
     world.decide(world.command("credit", {"amount": 5}))
-    world.decide(world.command("debit", {"amount": 5}))
+    world.decide(world.command("debit", {"amount": 2}))
+    world.confirm()
+    world.decide(world.command("debit", {"amount": 3}))
     world.confirm()
     world.confirm()
-    assert world.record("account")["entries"] == 2
+    account = world.record("account")
+    assert (account["balance"], account["entries"]) == (0, 3)
+
+
+def test_rows_that_are_provided_never_replace_newer_ones(world):
+    old = {}
+    world.do("open", {"owner": "Ann"})
+    old.update(world.rows())
+    world.do("credit", {"amount": 5})
+    world.host.provide(old)
+    world.decide(world.command("credit", {"amount": 6}))
+    world.host.provide(old)
+    world.decide(world.command("credit", {"amount": 7}))
+    world.confirm()
+    world.host.provide(old)
+    world.confirm()
+    assert world.do("debit", {"amount": 18})["code"] == ""
 
 
 def test_discard_drops_what_is_unconfirmed_and_nothing_else(world):

@@ -116,6 +116,13 @@ class Shop:
         except Exception:
             pass
 
+    def trouble_stubborn(self, call):
+        try:
+            call.record("item", 99_999)
+        except Exception:
+            raise ValueError("a row that is not cached is nobody's fault")
+        call.reject("went_on", "when it was")
+
     def trouble_readonly(self, call):
         call.args["kind"] = "x"
 

@@ -39,6 +39,10 @@ def commands(draw):
     time_ms, found = START_MS, []
     # Ids that are no UUIDv7 are exact for the window at least; how much longer hangs on pages.
     long = draw(st.booleans())
+    for number, name in enumerate(draw(st.permutations(NAMES)), 100):
+        id_ = uuid7(time_ms, number.to_bytes(10))
+        opened = world.command("open", {"owner": name}, command_id=id_)
+        found.append((time_ms, name.encode(), opened))
     for number in range(draw(st.integers(1, 25))):
         time_ms += draw(st.sampled_from([0, 0, 1, 500, HOUR_MS // 2, 13 * HOUR_MS * long]))
         kind = draw(st.integers(0, 9))

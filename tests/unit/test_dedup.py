@@ -3,12 +3,15 @@
 import random
 
 import pytest
+from host_world import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.application.rows import Page
 from engine.limits import DEDUP_WINDOW_MIN_MS, DEDUP_WINDOW_MS, ID_AHEAD_MS_MAX
+from engine.sandbox.guests import load_guests
 from engine.sandbox.host_dedup import DedupWindow
+from engine.sandbox.python import PythonHost
 from engine.world import uuid7
 
 START_MS = 1_700_000_000_000
@@ -140,6 +143,34 @@ def test_a_long_run_keeps_only_its_window():
     assert dedup.find(id_of(60_001 - held)) == 60_001 - held
     assert len(dedup._ids) < 16 * 4 * held
     assert sum(dedup._used) == held
+
+
+@pytest.mark.parametrize("dropped", [1, 100, 2_500, 5_000])
+def test_taking_ids_out_at_either_end_keeps_all_others(dropped):
+    dedup = window(ids_max=100_000)
+    ids = [random.Random(n).randbytes(16) for n in range(10_000)]
+    for at, command_id in enumerate(ids):
+        dedup.add(at + 1, command_id, START_MS + at)
+    dedup.drop_after(10_000 - dropped, dedup.floor)
+    dedup.raise_floor(START_MS + dropped - 1 + ID_AHEAD_MS_MAX)
+    dedup.forget(10_001, dedup.floor)
+    expected = [at + 1 if dropped <= at < 10_000 - dropped else 0 for at in range(10_000)]
+    assert [dedup.find(command_id) for command_id in ids] == expected
+
+
+def test_a_host_whose_window_is_full_refuses_until_time_passes():
+    world = World(lambda: PythonHost(load_guests))
+    world.host._dedup = window(ids_max=3)
+    credits_ = [world.command("open", {"owner": "Ann"}) for _ in range(5)]
+    replies = world.send(*credits_)
+    assert [str(reply.code) for reply in replies[3:]] == ["dedup_full", "dedup_full"]
+    assert [reply.sequence for reply in replies] == [1, 2, 3, 0, 0]
+    world.now_ms += ID_AHEAD_MS_MAX + DEDUP_WINDOW_MIN_MS
+    floor = START_MS + ID_AHEAD_MS_MAX
+    again, fresh = world.send(credits_[3], world.command("credit", {"amount": 1}))
+    assert str(again.code) == "id_expired"
+    assert (fresh.sequence, fresh.code) == (4, "")
+    assert world.ledger.position.host.dedup_floor == floor
 
 
 class Model:
