@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from engine.http.metrics import NodeMetrics
 from engine.model import Phase, Progress
 from engine.node.api import Route, Where
 from engine.node.node import Node
+from engine.store.rocks import RocksCache, RocksStore
 from engine.telemetry.names import METRICS
 
 pytestmark = pytest.mark.anyio
@@ -101,6 +103,13 @@ def test_every_statistic_of_a_node_has_a_name(node: Node) -> None:
         for key in counters
     } - named
     assert missing == set()
+
+
+def test_every_statistic_of_a_store_has_a_name(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "store", RocksCache())
+    keys = set(store.statistics())
+    store.close()
+    assert keys - {metric.key for metric in METRICS if metric.component == "partition"} == set()
 
 
 def test_metric_names_are_unique_and_speak_one_language() -> None:
