@@ -216,10 +216,6 @@ class KafkaObjectsWorld(KafkaWorld):
         super().__init__(folder, address)
         self.objects = KafkaObjects(self.logs)
 
-    def close(self):
-        self.objects.close()
-        super().close()
-
 
 OBJECT_STORES = {"folder": FolderObjectsWorld, "kafka": KafkaObjectsWorld}
 

@@ -123,9 +123,10 @@ def code_of(fault: KafkaException) -> int:
 class Connection:
     """Addresses, names and properties of one application on one cluster."""
 
-    def __init__(self, settings: LogSettings, application: str) -> None:
+    def __init__(self, settings: LogSettings, application: str, process: str = "client") -> None:
         self.settings = settings
         self.application = application
+        self._process = process  # names this process in the brokers' logs and metrics
         self._file: Mapping[str, str] = (
             read_properties(settings.properties_file) if settings.properties_file else {}
         )
@@ -178,7 +179,7 @@ class Connection:
         """
         own = READ | {
             "enable.partition.eof": ends,
-            "group.id": self.group(f".{name}"),
+            "group.id": self.group(f".{name}.{self._process}"),
             "isolation.level": "read_committed" if committed else "read_uncommitted",
             "fetch.wait.max.ms": FETCH_WAIT_MS,
             "fetch.queue.backoff.ms": FETCH_BACKOFF_MS,
@@ -205,7 +206,7 @@ class Connection:
     def _made(self, kind: Callable[..., Client], own: Properties) -> Client:
         """Make a client. Its own lines go to the log, not to stderr."""
         properties: Properties = {
-            "client.id": f"partita-{self.application}",
+            "client.id": f"partita-{self.application}-{self._process}",
             "socket.keepalive.enable": True,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1_000,

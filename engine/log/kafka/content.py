@@ -46,6 +46,7 @@ class KafkaObjects:
         self._next = 0  # everything below is in the index
         # name -> number of the part -> (offset, parts, hash)
         self._index: dict[str, dict[int, tuple[int, int, int]]] = {}
+        logs.also_close(self._close)
 
     def put(self, name: str, data: bytes) -> None:
         """Store a blob and wait until the log has all of it."""
@@ -88,11 +89,6 @@ class KafkaObjects:
             for number in self._index.get(name, {}):
                 self._send(f"{name}/{number}", None)
 
-    def close(self) -> None:
-        """Let go of the broker."""
-        with self._lock:
-            self._consumer.close()
-
     def _whole(self, name: str) -> tuple[int, int] | None:
         """Return parts and hash of a blob of which every part is there, of one and the same put."""
         parts = self._index.get(name, {})
@@ -101,6 +97,10 @@ class KafkaObjects:
         header = parts[0][1:]
         same = all(parts.get(number, (0, 0, 0))[1:] == header for number in range(header[0]))
         return header if same else None
+
+    def _close(self) -> None:
+        with self._lock:
+            self._consumer.close()
 
     def _send(self, key: str, value: bytes | None) -> None:
         done: Future[str] = Future()

@@ -8,7 +8,7 @@ two readers and a producer at once; the parts are in the modules beside it.
 import itertools
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from engine import wire
@@ -33,10 +33,13 @@ CLOSE_FLUSH_S = 2.0
 class KafkaLogs:
     """One connection to the logs of one application. Raises E1401 while no broker answers."""
 
-    def __init__(self, settings: LogSettings, application: str, partitions: int) -> None:
-        self.connection = Connection(settings, application)
+    def __init__(
+        self, settings: LogSettings, application: str, partitions: int, process: str = "client"
+    ) -> None:
+        self.connection = Connection(settings, application, process)
         self.topics = Topics(self.connection, partitions)
         self.topics.ensure()
+        self._closers: list[Callable[[], None]] = []
         self.partitions = partitions
         self._clock = SystemClock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="partita-kafka")
@@ -92,6 +95,10 @@ class KafkaLogs:
         """End a `wait`, this one or the next, within a slice."""
         self._woken.set()
 
+    def also_close(self, closer: Callable[[], None]) -> None:
+        """Close something with these logs that has no close of its own in its port."""
+        self._closers.append(closer)
+
     def statistics(self) -> Statistics:
         """Return counters of what the partitions share."""
         return {
@@ -108,6 +115,8 @@ class KafkaLogs:
         if self._closed:
             return
         self._closed = True
+        for closer in self._closers:
+            closer()
         self.lookups.close()
         self.producer.close()
         self.aside.close(CLOSE_FLUSH_S)

@@ -36,6 +36,7 @@ class KafkaMembership:
         self._closing = threading.Event()
         self._rebalances = 0
         self._errors = 0
+        self._messages = 0  # none, as everything is paused
         self._consumer = connection.member()
         self._thread = threading.Thread(target=self._run, name="partita-member", daemon=True)
         self._thread.start()
@@ -63,6 +64,7 @@ class KafkaMembership:
             "assigned": len(self._assigned),
             "rebalances": self._rebalances,
             "errors": self._errors,
+            "messages": self._messages,
         }
 
     def close(self) -> None:
@@ -95,8 +97,12 @@ class KafkaMembership:
     def _poll_group(self) -> None:
         while not self._closing.is_set():
             message = self._consumer.poll(POLL_S)
-            if message is not None and message.error() is not None:
+            if message is None:
+                continue
+            if message.error() is not None:
                 self._errors += 1
+            else:
+                self._messages += 1
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
