@@ -1,11 +1,28 @@
 """The composition root: the only file that names adapters."""
 
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.application import Application
+from engine.application.folder import load_application
+from engine.errors import ConfigError
+from engine.http.app import create_app
+from engine.http.server import Server
+from engine.log.alone import StaticDirectory, StaticMembership
+from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
+from engine.log.objects import FolderObjects
 from engine.model import Decided, Stage
+from engine.node.gate import Gate
+from engine.node.node import Node, Parts
 from engine.partition.processor import Ports
 from engine.partition.replica import Identity, Replica
 from engine.ports import (
     Clock,
+    Directory,
     Logs,
+    Membership,
     ObjectStore,
     Observer,
     PartitionStore,
@@ -13,6 +30,12 @@ from engine.ports import (
     ReplySink,
     StateHost,
 )
+from engine.sandbox.guests import load_guests
+from engine.sandbox.python import PythonHost
+from engine.settings import Settings
+from engine.store.rocks import RocksStore, StoreMemory
+from engine.telemetry.traces import make_traces
+from engine.world import SystemClock, SystemRandom
 
 
 class NoObserver:
@@ -22,12 +45,9 @@ class NoObserver:
         """Do nothing."""
 
 
-def python_host() -> StateHost:
-    """Return a plain Python state host with whatever extensions its application has."""
-    from engine.sandbox.guests import load_guests  # noqa: PLC0415 - wasmtime loads slowly
-    from engine.sandbox.python import PythonHost  # noqa: PLC0415
-
-    return PythonHost(load_guests)
+def python_host(store: PartitionStore | None = None) -> StateHost:
+    """Return a plain Python state host; with a store, it reads missing rows by itself."""
+    return PythonHost(load_guests, store.get if store else None)
 
 
 def build_replica(  # noqa: PLR0913 - the composition root names every part once
@@ -52,3 +72,105 @@ def build_replica(  # noqa: PLR0913 - the composition root names every part once
         observer=observer,
     )
     return Replica(identity, ports, store, content, random)
+
+
+@dataclass(slots=True)
+class Connections:
+    """What a node is connected to: one application's logs, and who else is there."""
+
+    logs: Logs
+    content: ObjectStore
+    membership: Membership
+    directory: Directory
+
+
+def embedded(application: Application, folder: Path) -> Connections:
+    """Open the embedded log in a folder, and hold it."""
+    settings = EmbeddedSettings(application.name, application.partitions)
+    return Connections(
+        EmbeddedLogs(folder / "log", settings, SystemClock(), SystemRandom()),
+        FolderObjects(folder / "content"),
+        StaticMembership(application.partitions),
+        StaticDirectory(),
+    )
+
+
+def kafka(application: Application, settings: Settings, node: str) -> Connections:
+    """Connect to Kafka; topics are made or checked. Waits for a broker that isn't there yet."""
+    from engine.log.kafka.connect import connect  # noqa: PLC0415 - only where Kafka is the log
+
+    return Connections(*connect(application, settings.log, node, SystemClock(), SystemRandom()))
+
+
+class Engine:
+    """A node with its HTTP server, from `start` to `stop`."""
+
+    def __init__(
+        self, settings: Settings, folder: Path, *, accept_lost_commands: bool = False
+    ) -> None:
+        self.application = load_application(folder)
+        load_guests(self.application).close()  # an extension that can't be loaded is told now
+        self.server = Server(settings.http)
+        name = settings.node or f"{socket.gethostname()}-{self.server.port}"
+        data = settings.data / self.application.name
+        is_kafka = settings.log.kind == "kafka"
+        stores = data / "nodes" / name if is_kafka else data / "stores"
+        if is_kafka:
+            connections = kafka(self.application, settings, name)
+        else:
+            connections = embedded(self.application, data)
+        clock, random, memory = SystemClock(), SystemRandom(), StoreMemory()
+        traces = make_traces(settings.otel.endpoint, settings.otel.sample_ratio, name, clock.now_ms)
+        gate = Gate(connections.logs.commands, connections.logs.replies)
+
+        def open_replica(partition: int) -> Replica:
+            identity = Identity(name, partition, self.application, accept_lost_commands)
+            store = RocksStore(stores / str(partition), memory)
+            return build_replica(
+                identity,
+                connections.logs,
+                store,
+                connections.content,
+                replies=gate,
+                host=python_host(store),
+                clock=clock,
+                random=random,
+                observer=traces,
+            )
+
+        parts = Parts(
+            name=name,
+            application=self.application,
+            logs=connections.logs,
+            membership=connections.membership,
+            directory=connections.directory,
+            gate=gate,
+            open_replica=open_replica,
+            clock=clock,
+            random=random,
+            http_url=self.server.url,
+        )
+        self.node = Node(parts)
+        self._traces = traces
+        self._app = create_app(self.node, settings.http, traces)
+
+    def start(self) -> None:
+        """Start the node and answer HTTP."""
+        self.node.start()
+        self.server.start(self._app)
+
+    def stop(self) -> None:
+        """Answer what is being asked, hand every partition over, close everything."""
+        self.node.stop()
+        self.server.stop()
+        self._traces.close()
+
+
+def parse_address(text: str | None) -> dict[str, Any]:
+    """Return `HOST:PORT` as settings of HTTP."""
+    if text is None:
+        return {}
+    host, _, port = text.rpartition(":")
+    if not port.isdigit():
+        raise ConfigError("E1001", f"--http takes HOST:PORT, not {text!r}")
+    return {"host": host.strip("[]") or "127.0.0.1", "port": int(port)}

@@ -232,7 +232,7 @@ class StateHost(Protocol):
         """
         ...
 
-    def provide(self, rows: Mapping[bytes, bytes | None]) -> None:
+    def provide(self, rows: Mapping[bytes, bytes | None], /) -> None:
         """Take rows as stored. Dedup pages (rows.TABLE_PAGES) fill the window."""
         ...
 

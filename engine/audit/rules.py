@@ -28,6 +28,7 @@ class Rule:
     sequence: int = 0
     previous: int = 0
     released: bool = False
+    application: int = 0
 
     def read(self, value: bytes | None) -> tuple[Ruling, Head | None, Alarm | None]:
         """Rule on the next record of the log, and move on if it counts."""
@@ -57,6 +58,11 @@ class Rule:
             self.sequence, self.previous = found.sequence, hash64(value)
         elif not _whole(value):
             return Ruling.SUPERSEDED
+        elif found.kind is Kind.APPLICATION:
+            index = decode_event(value)[1]["index"]
+            if index != self.application + 1:
+                return Ruling.SUPERSEDED
+            self.application = index
         self.released = found.kind is Kind.RELEASED
         return Ruling.COUNTS
 

@@ -5,7 +5,8 @@ It decodes no outcome beyond its first fields and touches no port.
 
     Owner      counts iff its epoch is higher than any before (of two equal ones the first wins)
     Outcome    counts iff it is of the current epoch, the next sequence, and names the last one
-    any other  counts iff it is of the current epoch and at the current sequence
+    any other  counts iff it is of the current epoch and at the current sequence;
+               an Application also only if its index is the next one
 
 What doesn't count is superseded: it changes nothing but the position. So nothing in the log can
 stop a partition for good, and a zombie's records are void wherever they land.
@@ -103,7 +104,12 @@ class LogState:
         fields = self._decode(value)
         if fields is None:
             return _SUPERSEDED
-        if head.kind is Kind.RELEASED:
+        if head.kind is Kind.APPLICATION:
+            # It moves no sequence, so a copy that lands twice is told by its own number.
+            if fields["index"] != self.position.host.application + 1:
+                return _SUPERSEDED
+            self.position.host.application = fields["index"]
+        elif head.kind is Kind.RELEASED:
             self.position.released = True
         elif head.kind is Kind.MARK:
             for entry in fields["inputs"]:

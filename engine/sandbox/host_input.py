@@ -161,17 +161,22 @@ def _take(request: Request, command: Command) -> None:
 
 def _encode_args(request: Request, args: dict[str, Any], application: Application) -> None:
     """Encode JSON arguments by the current schema; what doesn't fit is kept as JSON."""
-    request.args, request.args_schema = orjson.dumps(args, option=orjson.OPT_SORT_KEYS), 0
     command = application.commands.get(request.name)
-    if command is None:
-        return
+    if command is not None:
+        try:
+            request.values = schema.from_json(command.args, args)
+            request.args = schema.encode(command.args, request.values)
+            request.args_schema = command.args.fingerprint
+        except schema.SchemaMismatch as why:
+            field = why.field or None
+            request.fault = request.fault or Fault(Code.INVALID_ARGUMENTS, str(why), field)
+        else:
+            return
+    request.args_schema = 0
     try:
-        request.values = schema.from_json(command.args, args)
-        request.args = schema.encode(command.args, request.values)
-        request.args_schema = command.args.fingerprint
-    except schema.SchemaMismatch as why:
-        field = why.field or None
-        request.fault = request.fault or Fault(Code.INVALID_ARGUMENTS, str(why), field)
+        request.args = orjson.dumps(args, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # nested deeper than it writes, if not than it reads
+        request.args = b""
 
 
 def _command(value: bytes | None) -> Command:

@@ -5,11 +5,12 @@
     cache       confirmed rows, None = known to be absent; the least recently used go first
 
 Owns also how a stored row's value becomes fields, by the schema of the application that wrote it.
-Reads no store: a row that is in none of the three is unknown.
+A row that is in none of the three is unknown, unless the host was given a way to read it: running a
+command again costs this host a thousand times what reading a row does.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from engine.model import HostState
 from engine.sandbox.session import UNKNOWN, Unknown
 
 RowMap = dict[bytes, "bytes | None"]
+Read = Callable[[bytes], "bytes | None"]
 
 
 @dataclass(slots=True)
@@ -34,8 +36,9 @@ class Unconfirmed:
 class Rows:
     """The rows that a host knows, as of what it has decided."""
 
-    def __init__(self, cache_max: int = ROW_CACHE_MAX) -> None:
+    def __init__(self, cache_max: int = ROW_CACHE_MAX, read: Read | None = None) -> None:
         self._cache_max = cache_max
+        self._read = read
         self._cache: OrderedDict[bytes, bytes | None] = OrderedDict()
         self._overlay: dict[bytes, tuple[int, bytes | None]] = {}
         self._unconfirmed: deque[Unconfirmed] = deque()
@@ -51,7 +54,9 @@ class Rows:
         try:
             value = self._cache[key]
         except KeyError:
-            return UNKNOWN
+            if self._read is None:
+                return UNKNOWN
+            value = self._cache[key] = self._read(key)
         self._cache.move_to_end(key)
         return value
 

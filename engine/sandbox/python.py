@@ -24,7 +24,7 @@ from engine.sandbox.host_apply import Effects, Folder, Rejection
 from engine.sandbox.host_calls import Scope
 from engine.sandbox.host_dedup import DedupWindow
 from engine.sandbox.host_input import Request, Source
-from engine.sandbox.host_rows import RowCodec, Rows
+from engine.sandbox.host_rows import Read, RowCodec, Rows
 from engine.sandbox.host_run import run_command
 from engine.sandbox.session import UNKNOWN, Guests
 from engine.wire import Kind, Outcome
@@ -55,14 +55,17 @@ class _Pass:
 
 
 class PythonHost:
-    """Implements `ports.StateHost`. `guests` loads an application's extensions."""
+    """Implements `ports.StateHost`. `guests` loads an application's extensions.
 
-    def __init__(self, guests: Callable[[Application], Guests]) -> None:
+    With `read`, which returns a stored row, nothing is ever missing.
+    """
+
+    def __init__(self, guests: Callable[[Application], Guests], read: Read | None = None) -> None:
         self._load = guests
         self._partition = 0
         self._epoch = 0
         self._in_force: _InForce | None = None
-        self._rows = Rows()
+        self._rows = Rows(read=read)
         self._dedup = DedupWindow()
         self._state = HostState()
         self._confirmed: HostState | None = None

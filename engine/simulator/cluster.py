@@ -83,6 +83,8 @@ class Chances:
     pause_steps: int = 60
     flush: int = 50
     reassign: int = 0
+    notice: int = 60  # that a process is gone or silent: it loses its partitions
+    hear: int = 80  # a process learns what the group took away
     skew: int = 0
 
 
@@ -98,6 +100,7 @@ class SimulatedNode:
         self.disks: dict[int, MemoryStore] = {}
         self.replicas: dict[int, Replica] = {}
         self.wanted: set[int] = set()
+        self.taken_away: set[int] = set()  # by the group, which this process hasn't heard yet
         self.paused_steps = 0
         self.down_steps = 0
         self.problems: list[EngineError] = []
@@ -186,6 +189,7 @@ class Cluster:
         for at in range(len(self.nodes)):
             node = self.nodes[(first + at) % len(self.nodes)]
             self._hurt(node)
+            self._group((first + at) % len(self.nodes))
             node.tick()
         if self._chance(self.chances.reassign):
             partition = self._random.below(self.broker.partitions)
@@ -208,11 +212,26 @@ class Cluster:
             node.clock.skew_ms = self._random.below(8_000) - 4_000
 
     def _assign(self, partition: int, index: int) -> None:
+        """Give a partition to a node; whoever had it hears of that sooner or later."""
         for at, node in enumerate(self.nodes):
             if at == index:
                 node.wanted.add(partition)
-            elif node.running:
-                node.wanted.discard(partition)
+                node.taken_away.discard(partition)
+            elif partition in node.wanted:
+                node.taken_away.add(partition)
+
+    def _group(self, at: int) -> None:
+        """Let the group notice a silent process, and a process hear what the group did."""
+        node = self.nodes[at]
+        if not node.running:
+            kept = sorted(node.wanted - node.taken_away)
+            if kept and self._chance(self.chances.notice):
+                self._assign(
+                    kept[0], (at + 1 + self._random.below(len(self.nodes) - 1)) % len(self.nodes)
+                )
+        elif node.taken_away and self._chance(self.chances.hear):
+            node.wanted -= node.taken_away
+            node.taken_away.clear()
 
     def calm(self) -> None:
         """End all faults; one healthy node serves everything, all others let go."""
@@ -222,6 +241,7 @@ class Cluster:
         for at, node in enumerate(self.nodes):
             node.paused_steps = node.down_steps = 0
             node.clock.skew_ms = 0
+            node.taken_away = set()
             node.wanted = set(range(self.broker.partitions)) if at == keeper else set()
 
     @property

@@ -14,7 +14,7 @@ from engine.ports import Clock, Random
 from engine.world import uuid7
 
 RETRY_STEPS = 80
-PAGE = 4
+SENT_AT_ONCE_MAX = 3
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Clients:
                 sent.sent_step = self._step
                 self._broker.publish(sent.partition, sent.workspace.encode(), sent.value)
         if fresh and self._random.below(3) == 0:
-            for _ in range(1 + self._random.below(PAGE)):
+            for _ in range(1 + self._random.below(SENT_AT_ONCE_MAX)):
                 self._send()
 
     def _send(self) -> None:

@@ -208,3 +208,26 @@ def test_a_claim_is_higher_than_any_epoch_read_and_never_the_same() -> None:
         assert state.claim_id == claim.claim_id
         epochs.add(claim.epoch & ((1 << 20) - 1))
     assert len(epochs) > 40
+
+
+def application(writer: Writer, index: int) -> bytes:
+    fields = {
+        **writer.head(),
+        "index": index,
+        "version": "1.0.0",
+        "fingerprint": bytes(32),
+        "manifest": "",
+        "tables": [],
+        "schemas": [],
+        "modules": [],
+    }
+    return wire.encode_event(Kind.APPLICATION, fields)
+
+
+def test_an_application_that_lands_twice_counts_once() -> None:
+    """Found by seed 1876 of the simulator: it moves no sequence that would tell the copy."""
+    writer = Writer(1)
+    first = application(writer, 1)
+    log = [writer.owner(), first, first, application(writer, 2), application(writer, 2)]
+    assert counts(log) == [True, True, False, True, False]
+    assert judge(log)[1].position.host.application == 2

@@ -1,0 +1,41 @@
+"""Membership and directory of a node that has no peers: every partition is its own."""
+
+from collections.abc import Sequence
+
+from engine.model import MembershipChange, NodeBeat
+
+
+class StaticMembership:
+    """All partitions, given once."""
+
+    def __init__(self, partitions: int) -> None:
+        self._change = MembershipChange(assigned=tuple(range(partitions)))
+
+    def poll(self) -> MembershipChange:
+        """Return all partitions at the first call, no change from then on."""
+        change, self._change = self._change, MembershipChange()
+        return change
+
+    def released(self, partition: int) -> None:
+        """Nobody waits for a partition here."""
+
+    def close(self) -> None:
+        """There is no group to leave."""
+
+
+class StaticDirectory:
+    """Knows one node: this one."""
+
+    def __init__(self) -> None:
+        self._beat: NodeBeat | None = None
+
+    def announce(self, beat: NodeBeat) -> None:
+        """Remember the newest beat."""
+        self._beat = beat
+
+    def peers(self) -> Sequence[NodeBeat]:
+        """Return this node's newest beat."""
+        return [self._beat] if self._beat else []
+
+    def close(self) -> None:
+        """There is nothing to close."""

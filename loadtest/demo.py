@@ -1,0 +1,182 @@
+"""The demo: a month of real flights through a real engine, checked against the raw data.
+
+    python -m loadtest.demo              embedded log, one process
+    python -m loadtest.demo --kafka      a real local broker, two nodes, one of which is killed
+    python -m loadtest.demo --stay       as the first, and the engine stays up
+
+Data is made anew under .partita/demo; it never touches anything else.
+"""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from engine import wire
+from engine.application.folder import load_application
+from engine.application.schema import encode, from_json
+from loadtest import demo_targets, flights
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "topology" / "flights"
+DATA = ROOT / ".partita" / "demo"
+MONTH = 1
+HTTP_AT_ONCE = 32
+
+console = Console(stderr=True)
+
+
+def encoded(month: int) -> Iterator[tuple[str, bytes]]:
+    """Yield (workspace, command envelope) as any client would publish them."""
+    application = load_application(FOLDER)
+    args = {name: command.args for name, command in application.commands.items()}
+    for command in flights.commands(month):
+        schema = args[command.command]
+        value = wire.encode_command(
+            {
+                "command_id": command.command_id.bytes,
+                "name": command.command,
+                "args_schema": schema.fingerprint,
+                "args": encode(schema, from_json(schema, command.args)),
+            }
+        )
+        yield command.workspace, value
+
+
+def load(target: "demo_targets.Target", month: int) -> None:
+    """Publish every command and wait until each has its outcome, with a progress bar."""
+    total = flights.count(month)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    started = time.monotonic()
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        published = progress.add_task("published", total=total)
+        decided = progress.add_task("decided", total=total)
+        for count, (workspace, value) in enumerate(encoded(month), 1):
+            target.publish(workspace, value)
+            if count % 500 == 0:
+                progress.update(published, completed=count)
+                progress.update(decided, completed=target.decided())
+                target.act(count / total, console)
+        target.flush()
+        progress.update(published, completed=total)
+        while (done := target.decided()) < total:
+            progress.update(decided, completed=done)
+            target.wait()
+        progress.update(decided, completed=done)
+    took_s = time.monotonic() - started
+    console.print(
+        f"{total:,} commands of {len(set(flights.expected(month).aircraft)):,} aircraft decided in "
+        f"{took_s:.1f} s ({total / took_s:,.0f}/s)"
+    )
+
+
+async def compare(url: str, month: int) -> int:
+    """Compare every aircraft's views with sums made from the raw data; return the differences."""
+    wanted = flights.expected(month)
+    gate = asyncio.Semaphore(HTTP_AT_ONCE)
+    limits = httpx.Limits(max_connections=HTTP_AT_ONCE)
+    different: Counter[str] = Counter()
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+
+        async def rows(workspace: str, view: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = []
+            after: str | None = None
+            while True:
+                query: dict[str, Any] = {"limit": 1_000, **({"after": after} if after else {})}
+                async with gate:
+                    answer = await client.get(
+                        f"/v1/workspaces/{workspace}/views/{view}", params=query
+                    )
+                answer.raise_for_status()
+                page = answer.json()
+                found += page["rows"]
+                after = page.get("next")
+                if after is None:
+                    return found
+
+        async def check(workspace: str, aircraft: flights.Aircraft) -> None:
+            days = {row["day"]: row for row in await rows(workspace, "by_day")}
+            routes = {
+                (row["origin"], row["dest"]): row for row in await rows(workspace, "by_route")
+            }
+            status = await rows(workspace, "status")
+            for name, ours, theirs in (
+                ("by_day", days, aircraft.by_day),
+                ("by_route", routes, aircraft.by_route),
+            ):
+                same = ours.keys() == theirs.keys() and all(
+                    ours[key][column] == value
+                    for key, totals in theirs.items()
+                    for column, value in vars(totals).items()
+                )
+                different[name] += not same
+            expected = aircraft.status()
+            different["status"] += len(status) != 1 or any(
+                status[0][column] != value for column, value in expected.items()
+            )
+
+        await asyncio.gather(*(check(*item) for item in wanted.aircraft.items()))
+    return different.total()
+
+
+def show(url: str, month: int) -> None:
+    """Query a few views over HTTP, as a person would, and say what was asked."""
+    wanted = flights.expected(month)
+    busiest = max(wanted.aircraft, key=lambda name: wanted.aircraft[name].counts["arrivals"])
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for path in ("views/status", "views/by_route?limit=3"):
+            target = f"/v1/workspaces/{busiest}/{path}"
+            console.print(f"\n[bold]GET {target}[/bold]")
+            for row in client.get(target).json()["rows"]:
+                console.print(f"  {row}", highlight=False)
+    console.print("\nrejected by the rules of topology/flights/flights.c, as the data demands:")
+    for code, count in wanted.rejected.most_common():
+        console.print(f"  {code:20} {count:6,}")
+
+
+def main() -> int:
+    """Run the demo; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kafka", action="store_true", help="a real local broker and two nodes")
+    parser.add_argument("--stay", action="store_true", help="leave the engine up")
+    parser.add_argument("--month", type=int, default=MONTH, choices=range(1, 13))
+    options = parser.parse_args()
+    shutil.rmtree(DATA, ignore_errors=True)
+    make = demo_targets.KafkaTarget if options.kafka else demo_targets.EmbeddedTarget
+    with make(FOLDER, DATA) as target:
+        console.print(f"topology/flights is served at {target.url}, data in {DATA}")
+        load(target, options.month)
+        show(target.url, options.month)
+        aircraft = len(flights.expected(options.month).aircraft)
+        different = asyncio.run(compare(target.url, options.month))
+        verdict = "all equal" if not different else f"{different} differ"
+        console.print(
+            f"\nviews of {aircraft:,} aircraft against sums computed from the raw data: {verdict}"
+        )
+        target.audit(console)
+        console.print(
+            "\nwhere to look next: topology/bank/bank.c (an extension), README.md (a tour), "
+            f"{target.url}/openapi.json"
+        )
+        if options.stay:
+            console.print(f"the engine stays up at {target.url}; Ctrl-C stops it")
+            target.stay()
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
