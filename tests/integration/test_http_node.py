@@ -17,7 +17,7 @@ from engine.http.metrics import NodeMetrics
 from engine.model import Phase, Progress
 from engine.node.api import Route, Where
 from engine.node.node import Node
-from engine.store.rocks import RocksCache, RocksStore
+from engine.store.rocks import RocksStore, StoreMemory
 from engine.telemetry.names import METRICS
 
 pytestmark = pytest.mark.anyio
@@ -106,7 +106,7 @@ def test_every_statistic_of_a_node_has_a_name(node: Node) -> None:
 
 
 def test_every_statistic_of_a_store_has_a_name(tmp_path: Path) -> None:
-    store = RocksStore(tmp_path / "store", RocksCache())
+    store = RocksStore(tmp_path / "store", StoreMemory())
     keys = set(store.statistics())
     store.close()
     assert keys - {metric.key for metric in METRICS if metric.component == "partition"} == set()
