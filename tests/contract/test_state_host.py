@@ -17,10 +17,13 @@ from engine.errors import EngineError
 from engine.model import Batch, Duplicate, HostState, Input, Position, ReplyTo
 from engine.sandbox.guests import load_guests
 from engine.sandbox.python import PythonHost
+from engine.store.memory import MemoryStore
 from engine.wire import Kind
 from engine.world import derived_id, uuid7
 
-HOSTS = {"python": lambda: PythonHost(load_guests)}
+# Hosts are made of a store: those of NAMING say which rows they miss, others read them.
+NAMING = {"python": lambda _: PythonHost(load_guests)}
+HOSTS = {**NAMING, "python reading": lambda store: PythonHost(load_guests, store.get)}
 DAY = START_MS // 86_400_000
 
 
@@ -32,6 +35,16 @@ def make_host(request):
 @pytest.fixture
 def world(make_host):
     return World(make_host)
+
+
+@pytest.fixture(params=sorted(NAMING))
+def make_naming(request):
+    return NAMING[request.param]
+
+
+@pytest.fixture
+def naming(make_naming):
+    return World(make_naming)
 
 
 def code(reply):
@@ -312,6 +325,38 @@ def test_people_may_write_commands_in_json(world):
     assert world.record("account")["balance"] == 5
 
 
+DEEP = b'{"owner": ' + b"[" * 900 + b"]" * 900 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("args", DEEP, "invalid_arguments"),
+        ("args", b"[1]", "undecodable"),
+        ("args", b"null", "invalid_arguments"),
+        ("expected_sequence", b"1.5", "undecodable"),
+        ("expected_sequence", b"true", "undecodable"),
+        ("expected_sequence", b"9223372036854775808", "undecodable"),
+        ("not_after", b'"soon"', "undecodable"),
+        ("reply", b'{"partition": 1}', "undecodable"),
+        ("reply", b'{"partition": 3000000000, "correlation": ""}', "undecodable"),
+        ("reply", b"[]", "undecodable"),
+        ("principal", b'{"subject": 1, "kind": "x"}', "undecodable"),
+        ("source", b"{}", "source_forbidden"),
+        ("traceparent", b"5", "undecodable"),
+        ("name", b'"' + b"x" * 256 + b'"', "undecodable"),
+        ("name", DEEP[10:-1], "undecodable"),
+    ],
+)
+def test_json_with_wrong_types_is_rejected(world, field, value, expected):
+    id_ = b'"%s"' % str(uuid.UUID(bytes=world.next_id())).encode()
+    fields = {"command_id": id_, "name": b'"open"', "args": b'{"owner": "Ann"}', field: value}
+    text = b", ".join(b'"%s": %s' % (name.encode(), raw) for name, raw in fields.items())
+    (reply,) = world.send(b"{" + text + b"}")
+    assert (reply.sequence, code(reply)) == (1, expected)
+    assert reply.message
+
+
 def test_any_bytes_are_answered(world):
     value = bytearray(world.command("open", {"owner": "Ann"}, traceparent="t" * 20))
     damaged = []
@@ -417,58 +462,58 @@ def warm(world):
         world.do("add", {"name": name, "quantity": 3})
 
 
-def test_the_first_miss_ends_the_finished_prefix_and_the_rest_finds_more(world):
-    warm(world)
-    other = workspaces(world.partition)[1]
-    world.restart()
-    batch = world.batch(
+def test_the_first_miss_ends_the_finished_prefix_and_the_rest_finds_more(naming):
+    warm(naming)
+    other = workspaces(naming.partition)[1]
+    naming.restart()
+    batch = naming.batch(
         b"garbage",
-        world.command("credit", {"amount": 1}),
-        (other.encode(), world.command("open", {"owner": "Bea"})),
+        naming.command("credit", {"amount": 1}),
+        (other.encode(), naming.command("open", {"owner": "Bea"})),
         b"garbage",
     )
-    world.host.provide({rows.workspace_key(world.workspace): None})
-    decided = world.decide_pass(batch)
+    naming.host.provide({rows.workspace_key(naming.workspace): None})
+    decided = naming.decide_pass(batch)
     assert decided.done == len(decided.replies) == len(decided.outcomes) == 1
-    account = world.application.records["account"].table
+    account = naming.application.records["account"].table
     assert set(decided.missing) == {
-        rows.record_key(account, world.workspace, 0, 0),
+        rows.record_key(account, naming.workspace, 0, 0),
         rows.workspace_key(other),
         rows.record_key(account, other, 0, 0),
     }
-    assert decided.state.sequence == len(world.log) + 1
+    assert decided.state.sequence == len(naming.log) + 1
 
 
-def test_what_runs_behind_a_miss_leaves_nothing(world):
-    warm(world)
-    world.restart()
-    commands = [world.command("credit", {"amount": 1}) for _ in range(3)]
-    before = world.host.statistics()
-    decided = world.decide_pass(world.batch(*commands))
+def test_what_runs_behind_a_miss_leaves_nothing(naming):
+    warm(naming)
+    naming.restart()
+    commands = [naming.command("credit", {"amount": 1}) for _ in range(3)]
+    before = naming.host.statistics()
+    decided = naming.decide_pass(naming.batch(*commands))
     assert (decided.done, decided.outcomes, decided.rows, decided.ids) == (0, [], {}, [])
     assert decided.state == HostState(
-        **{slot: getattr(world.ledger.position.host, slot) for slot in HostState.__slots__}
+        **{slot: getattr(naming.ledger.position.host, slot) for slot in HostState.__slots__}
     )
-    after = world.host.statistics()
+    after = naming.host.statistics()
     assert after["ids_remembered"] == before["ids_remembered"]
-    assert [reply.code for reply in world.send(*commands)] == ["", "", ""]
-    assert world.record("account")["balance"] == 3
+    assert [reply.code for reply in naming.send(*commands)] == ["", "", ""]
+    assert naming.record("account")["balance"] == 3
 
 
-def test_a_cold_batch_needs_few_passes_however_long_it_is(world):
-    warm(world)
-    world.restart()
-    world.passes = 0
-    world.send(*[world.command("credit", {"amount": 1}) for _ in range(50)])
-    assert world.passes <= limits.MISS_PASSES_MAX
-    assert world.view("statement", DAY, 50) == {"balance": 50, "command": "credit"}
+def test_a_cold_batch_needs_few_passes_however_long_it_is(naming):
+    warm(naming)
+    naming.restart()
+    naming.passes = 0
+    naming.send(*[naming.command("credit", {"amount": 1}) for _ in range(50)])
+    assert naming.passes <= limits.MISS_PASSES_MAX
+    assert naming.view("statement", DAY, 50) == {"balance": 50, "command": "credit"}
 
 
-def test_a_row_that_is_absent_is_provided_as_none(world):
-    assert world.do("sell", {"id": 70_000})["code"] == "no_item"
-    world.passes = 0
-    assert world.do("sell", {"id": 70_000})["code"] == "no_item"
-    assert world.passes == 1
+def test_a_row_that_is_absent_is_provided_as_none(naming):
+    assert naming.do("sell", {"id": 70_000})["code"] == "no_item"
+    naming.passes = 0
+    assert naming.do("sell", {"id": 70_000})["code"] == "no_item"
+    assert naming.passes == 1
 
 
 # Unconfirmed batches.
@@ -611,15 +656,15 @@ def test_a_mark_raises_what_the_fold_of_outcomes_may_not_have_seen(world, make_h
     assert code(reply) == "id_expired"
 
 
-def test_a_batch_that_misses_in_fold_goes_on_behind_what_is_done(world, make_host):
-    history(world)
-    other = replica(world, make_host)
-    other.fold(world.log[:3])
+def test_a_batch_that_misses_in_fold_goes_on_behind_what_is_done(naming, make_naming):
+    history(naming)
+    other = replica(naming, make_naming)
+    other.fold(naming.log[:3])
     other.restart()
     other.passes = 0
-    other.fold(world.log[3:])
+    other.fold(naming.log[3:])
     assert 1 < other.passes <= limits.MISS_PASSES_MAX
-    assert other.rows() == world.rows()
+    assert other.rows() == naming.rows()
 
 
 def test_an_outcome_of_another_application_stops_the_fold(world, make_host):
@@ -676,7 +721,7 @@ def test_another_application_reads_the_rows_and_takes_the_commands_of_older_ones
 
 
 def test_a_host_may_open_before_there_is_an_application(make_host):
-    host = make_host()
+    host = make_host(MemoryStore())
     host.open(0, {}, Position())
     application = shop()
     host.open(0, {1: application}, replace(Position(), host=HostState(application=1)))

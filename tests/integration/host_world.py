@@ -260,7 +260,7 @@ class World:
     """One partition: its log and store outlive its hosts."""
 
     def __init__(self, make_host, application=None, partition=0):
-        self.make_host = make_host
+        self.make_host = make_host  # from a store, which a host may read or not
         self.partition = partition
         self.applications = {}
         self.store = MemoryStore()
@@ -294,7 +294,7 @@ class World:
         if self.host is not None:
             self.host.close()
         self.flights = []
-        self.host = self.make_host()
+        self.host = self.make_host(self.store)
         self.host.open(self.partition, self.applications, self.ledger.position)
         self.host.own(7)
         self.host.provide(dict(pages(self.store)))

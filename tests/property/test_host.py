@@ -13,6 +13,10 @@ from engine.sandbox.python import PythonHost
 from engine.world import uuid7
 
 NAMES = workspaces(0, 3)
+HOSTS = [
+    lambda _: PythonHost(load_guests),
+    lambda store: PythonHost(load_guests, store.get),
+]
 HOUR_MS = 3_600_000
 
 ARGS = {
@@ -35,7 +39,7 @@ ARGS = {
 @st.composite
 def commands(draw):
     """Draw records of a command log: (append time, key, value); some are sent twice."""
-    world = World(lambda: PythonHost(load_guests))
+    world = World(lambda _: PythonHost(load_guests))
     time_ms, found = START_MS, []
     # Ids that are no UUIDv7 are exact for the window at least; how much longer hangs on pages.
     long = draw(st.booleans())
@@ -69,8 +73,8 @@ def commands(draw):
 class Owner(World):
     """Takes a command log by offset, and takes again what it did not confirm."""
 
-    def __init__(self, records):
-        super().__init__(lambda: PythonHost(load_guests))
+    def __init__(self, records, *, reading=False):
+        super().__init__(HOSTS[reading])
         self.records = records
         self.taken = self.resume = 0
         self.answers = {}
@@ -130,9 +134,9 @@ STEPS = st.lists(
 
 
 @settings(max_examples=120, deadline=None)
-@given(commands(), STEPS)
-def test_batches_misses_discards_and_restarts_change_nothing(records, steps):
-    plain = Owner(records)
+@given(commands(), STEPS, st.booleans())
+def test_batches_misses_discards_and_restarts_change_nothing(records, steps, reading):
+    plain = Owner(records, reading=reading)
     for _ in records:
         plain.take(1)
         plain.confirm()
@@ -168,7 +172,7 @@ def test_fold_equals_decide_byte_for_byte(records, sizes, restarts):
     owner = Owner(records)
     owner.drain()
 
-    replica = World(lambda: PythonHost(load_guests))
+    replica = World(lambda _: PythonHost(load_guests))
     at = 0
     for number, size in enumerate([*sizes, 1_000]):
         if number in restarts:
@@ -184,3 +188,28 @@ def test_fold_equals_decide_byte_for_byte(records, sizes, restarts):
     for value in owner.log:
         outcome = wire.decode_outcome(value)
         assert replica.host.find(outcome["command_id"]) in {0, outcome["sequence"]}
+
+
+EDITS = st.lists(
+    st.tuples(st.integers(0, 200), st.integers(0, 3), st.binary(max_size=10)), max_size=4
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(EDITS, min_size=1, max_size=20), st.booleans())
+def test_whatever_is_written_becomes_an_outcome_or_a_refusal(edits, people):
+    world = World(HOSTS[0])
+    values = []
+    for edit in edits:
+        value = world.command("open", {"owner": "Ann"}, expected_sequence=2**63 - 1)
+        if people:
+            command_id = str(uuid.UUID(bytes=world.next_id())).encode()
+            value = b'{"command_id": "%s", "name": "open", "args": {"owner": "A"}}' % command_id
+        for at, cut, inserted in edit:
+            value = value[:at] + inserted + value[at + cut :]
+        values.append(value)
+    replies = world.send(*values)
+    assert len(replies) == len(values)
+    for value in world.log:
+        wire.decode_outcome(value)
+    assert world.ledger.digests == digests_of(world.rows())

@@ -159,7 +159,7 @@ def test_taking_ids_out_at_either_end_keeps_all_others(dropped):
 
 
 def test_a_host_whose_window_is_full_refuses_until_time_passes():
-    world = World(lambda: PythonHost(load_guests))
+    world = World(lambda _: PythonHost(load_guests))
     world.host._dedup = window(ids_max=3)
     credits_ = [world.command("open", {"owner": "Ann"}) for _ in range(5)]
     replies = world.send(*credits_)
