@@ -111,7 +111,7 @@ def _rebuilt(folder: Path) -> Application:
     modules = list(folder.rglob("*.wasm"))
     oldest = min((path.stat().st_mtime_ns for path in modules), default=0)
     if any(path.stat().st_mtime_ns > oldest for path in sources):
-        from engine.sandbox.sdk.build import build  # noqa: PLC0415 - an author's tool
+        from engine.sandbox.sdk.build import build_all  # noqa: PLC0415 - an author's tool
 
-        build(folder)
+        build_all(folder)
     return load_application(folder)
