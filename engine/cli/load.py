@@ -1,6 +1,8 @@
 """`partita load`: record real traffic, replay it open loop, report what was measured."""
 
 import asyncio
+import contextlib
+import ssl
 import sys
 import time
 import uuid
@@ -168,11 +170,17 @@ async def _through_http(
 
         application = load_application(folder)
     client.call(url, "GET", "/health/live")  # nobody there: say so at once, not per command
-    limits = httpx.Limits(max_connections=REPLAY_CONNECTIONS_MAX)
-    async with httpx.AsyncClient(
-        base_url=url, limits=limits, timeout=client.TIMEOUT_S, headers=client.headers_of()
-    ) as http:
-        replay = HttpReplay(http, plan, result, application)
+    tls, headers = ssl.create_default_context(), client.headers_of()
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=url, timeout=client.TIMEOUT_S, headers=headers, verify=tls
+                )
+            )
+            for _ in range(REPLAY_CONNECTIONS_MAX)
+        ]
+        replay = HttpReplay(clients, plan, result, application)
         await replay.run(recording.commands(), progress)
 
 

@@ -7,7 +7,7 @@ when they were due all the same, so waiting shows.
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -23,7 +23,7 @@ from engine.load.replay_log import Plan
 from engine.load.result import Result
 from engine.load.rewrite import Sendable
 
-_BACKLOG_PER_CONNECTION = 16
+_BACKLOG_PER_CONNECTION = 128
 _RETRY_S = 0.2
 _BUSY = frozenset({429, 502, 503, 504})
 
@@ -35,21 +35,31 @@ class Request(NamedTuple):
     path: str
     body: bytes
     headers: dict[str, str]
-    due_ns: int
+    due_ns: int  # 0 = at once: the latency counts from the first sending
 
 
 class HttpReplay:
-    """One run against the HTTP interface of a node."""
+    """One run against the HTTP interface of a node.
+
+    Each client serves one request at a time: a pool of connections looks at all of them for each
+    request, which would make the replay its own bottleneck.
+    """
 
     def __init__(
-        self, client: httpx.AsyncClient, plan: Plan, result: Result, application: Application | None
+        self,
+        clients: Sequence[httpx.AsyncClient],
+        plan: Plan,
+        result: Result,
+        application: Application | None,
     ) -> None:
-        self._client = client
         self._plan = plan
         self._result = result
         self._schemas = _args_schemas(application)
         self._last: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._idle: asyncio.Queue[httpx.AsyncClient] = asyncio.Queue(len(clients))
+        for client in clients:
+            self._idle.put_nowait(client)
         self._room = asyncio.Semaphore(REPLAY_CONNECTIONS_MAX * _BACKLOG_PER_CONNECTION)
 
     async def run(
@@ -63,9 +73,7 @@ class HttpReplay:
             if ahead_ns > 0:
                 await asyncio.sleep(ahead_ns / 1e9)
             await self._room.acquire()
-            if self._plan.pace.unpaced:
-                due_ns = time.perf_counter_ns()
-            self._start(recorded, due_ns)
+            self._start(recorded, 0 if self._plan.pace.unpaced else due_ns)
             progress(self._result)
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=self._plan.drain_ms / 1_000)
@@ -103,16 +111,21 @@ class HttpReplay:
 
     async def _send(self, request: Request) -> None:
         """Send until there is an answer: the same id again is safe, and is what clients do."""
-        give_up_ns = time.perf_counter_ns() + self._plan.drain_ms * 1_000_000
+        due_ns, give_up_ns = request.due_ns, 0
         while True:
+            client = await self._idle.get()
+            due_ns = due_ns or time.perf_counter_ns()
+            give_up_ns = give_up_ns or time.perf_counter_ns() + self._plan.drain_ms * 1_000_000
             try:
-                response = await self._client.post(
+                response = await client.post(
                     request.path, content=request.body, headers=request.headers
                 )
             except httpx.TransportError:
                 response = None
+            finally:
+                self._idle.put_nowait(client)
             if response is not None and response.status_code not in _BUSY:
-                self._answer(response, time.perf_counter_ns() - request.due_ns)
+                self._answer(response, time.perf_counter_ns() - due_ns)
                 return
             if time.perf_counter_ns() > give_up_ns:
                 self._result.missing += 1

@@ -308,7 +308,7 @@ def test_latency_counts_from_when_a_command_was_due(broker):
 async def _play(app: Starlette, commands: list[Recorded], drain_ms: int = 10_000) -> Result:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
-        replay = HttpReplay(client, plan(drain_ms=drain_ms), result(), None)
+        replay = HttpReplay([client], plan(drain_ms=drain_ms), result(), None)
         return await replay.run(iter(commands))
 
 
