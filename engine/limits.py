@@ -96,7 +96,7 @@ HTTP_HEAD_BYTES_MAX = 64 * 1024
 # Audits and load tests.
 DIFFERENCES_MAX = 1_000
 RECORDING_HEADER_BYTES_MAX = 65_536
-REPLAY_CONNECTIONS_MAX = 256
+REPLAY_CONNECTIONS_MAX = 32
 REPLAY_WAITING_MAX = 200_000
 
 # Tables (FORMATS 5): the engine's own below, record types, then view generations.
