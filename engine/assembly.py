@@ -148,6 +148,7 @@ class Engine:
             open_replica=open_replica,
             clock=clock,
             random=random,
+            shared=memory.statistics,
             http_url=self.server.url,
         )
         self.node = Node(parts)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import structlog
 
@@ -47,6 +47,7 @@ class Parts:
     clock: Clock
     random: Random
     http_url: str = ""
+    shared: Callable[[], Mapping[str, int | float]] = dict  # counters of what partitions share
 
 
 class Node:
@@ -295,13 +296,16 @@ class Node:
             if future.cancelled():
                 return True
             try:
-                answer = attempt()
-            except EngineError as error:
-                future.set_exception(error)
-                return True
-            if answer is None:
+                answer, error = attempt(), None
+            except EngineError as fault:
+                answer, error = None, fault
+            if answer is None and error is None:
                 return False
-            future.set_result(answer)
+            if future.set_running_or_notify_cancel():
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(cast("Answer", answer))
             return True
 
         if len(self._calls) >= limits.REQUESTS_WAITING_MAX:
@@ -366,4 +370,5 @@ class Node:
             **parts,
             "gate": self._parts.gate.statistics(),
             "logs": self._parts.logs.statistics(),
+            "memory": self._parts.shared(),
         }

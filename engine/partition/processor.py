@@ -113,6 +113,12 @@ class Processor:
         return self._state
 
     @property
+    def oldest_command_age_ms(self) -> int:
+        """Return how long the oldest command that was taken has waited to be decided."""
+        times_ms = self._waiting.times_ms
+        return max(self._ports.clock.now_ms() - times_ms[0], 0) if times_ms else 0
+
+    @property
     def idle(self) -> bool:
         """Return True when nothing is in flight."""
         return not self._flights

@@ -238,6 +238,8 @@ class Replica:
 
     def _own(self, follower: Follower) -> bool:
         assert self._processor is not None
+        if self._released_ticket is not None:
+            return self._released()
         try:
             moved = self._processor.tick()
         except (OwnershipLost, UnavailableError) as lost:
@@ -255,17 +257,24 @@ class Replica:
         return moved
 
     def _release(self) -> None:
-        """Append Released as the last record, and wait a bounded time for its report."""
+        """Append Released as the last record once nothing is in flight; don't wait for ever."""
         assert self._processor is not None
-        expired = self._ports.clock.monotonic_ms() > self._deadline_ms
-        if expired:
+        if self._expired():
             self.phase = Phase.CLOSED
-        elif self._processor.idle and self._released_ticket is None:
+        elif self._processor.idle:
             fields = {**head_fields(self._processor.confirmed), "successor": None}
             value = wire.encode_event(Kind.RELEASED, fields)
             self._released_ticket = self._ports.events.append([b""], [value])
-        elif any(r.ticket == self._released_ticket for r in self._ports.events.reports()):
+
+    def _released(self) -> bool:
+        """Close once Released is reported, or after a bounded time; nothing comes behind it."""
+        reports = self._ports.events.reports()
+        if self._expired() or any(report.ticket == self._released_ticket for report in reports):
             self.phase = Phase.CLOSED
+        return self.phase is Phase.CLOSED
+
+    def _expired(self) -> bool:
+        return self._ports.clock.monotonic_ms() > self._deadline_ms
 
     def _forget(self, follower: Follower) -> None:
         """Drop everything unconfirmed and read on from what is applied."""
@@ -341,6 +350,7 @@ class Replica:
         return {
             **self.counters,
             "clock_behind": int(bool(processor and processor.clock_behind)),
+            "oldest_command_age_ms": processor.oldest_command_age_ms if processor else 0,
             "superseded": follower.state.superseded if follower else 0,
             "alarms": follower.state.alarms if follower else 0,
             "sequence": self.held().sequence,

@@ -105,6 +105,11 @@ _LOGS = (
     ("aside_failed", "kafka_aside_failed", _COUNTER, "Replies and heartbeats lost"),
     ("aside_errors", "kafka_aside_errors", _COUNTER, "Errors of the producer beside the log"),
 )
+_MEMORY = (
+    ("cache_bytes", "memory_cache_bytes", _GAUGE, "Block cache in use by all partitions"),
+    ("cache_pinned_bytes", "memory_cache_pinned_bytes", _GAUGE, "Of it, what can't be evicted"),
+    ("write_buffers_bytes", "memory_write_buffers_bytes", _GAUGE, "Write buffers in use"),
+)
 _HTTP = (
     ("active", "http_active_requests", _GAUGE, "HTTP requests being answered"),
     ("refused", "http_refused", _COUNTER, "HTTP requests refused: too many at once"),
@@ -121,6 +126,7 @@ METRICS: tuple[Metric, ...] = tuple(
         ("partition", _PARTITION),
         ("gate", _GATE),
         ("logs", _LOGS),
+        ("memory", _MEMORY),
         ("http", _HTTP),
         ("traces", _TRACES),
     )
