@@ -366,8 +366,14 @@ class Node:
             f"partition {partition}": replica.statistics()
             for partition, replica in list(self._replicas.items())
         }
+        slowest = {
+            workspace: waited_ms
+            for replica in list(self._replicas.values())
+            for workspace, waited_ms in replica.slowest().items()
+        }
         return {
             **parts,
+            "slowest_workspaces": slowest,
             "gate": self._parts.gate.statistics(),
             "logs": self._parts.logs.statistics(),
             "memory": self._parts.shared(),

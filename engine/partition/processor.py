@@ -25,6 +25,7 @@ from engine.model import (
 from engine.partition.ledger import Ledger, add_digests, merge
 from engine.partition.ownership import LogState, Verdict, head_fields
 from engine.ports import Clock, CommandLog, EventLog, Observer, ReplySink, StateHost
+from engine.telemetry import Slowest
 from engine.wire import Kind
 
 
@@ -90,6 +91,7 @@ class Processor:
         self._marked_at_ms = ports.clock.monotonic_ms()
         self.taking = True
         self.clock_behind = False
+        self.slowest = Slowest()
         self._counters = counters
 
     def tick(self) -> bool:
@@ -265,6 +267,11 @@ class Processor:
 
     def _reply(self, flight: Flight) -> None:
         """REPLY: only now. A duplicate's first outcome is read back from the log first."""
+        decided = flight.decided
+        if decided.outcomes:
+            now_ms = self._ports.clock.now_ms()
+            waited_ms = now_ms - decided.command_times[0]  # the first of a batch waited longest
+            self.slowest.note(decided.workspaces[0].decode("utf-8", "replace"), waited_ms, now_ms)
         for reply in flight.decided.replies:
             if isinstance(reply, Duplicate):
                 self._duplicates.append(reply)

@@ -308,6 +308,11 @@ class Replica:
         """Return every application its rows may name, by index."""
         return self._follower.applications.by_index if self._follower else {}
 
+    def slowest(self) -> Mapping[str, int]:
+        """Return the workspaces whose commands waited longest lately, in ms."""
+        now_ms = self._ports.clock.now_ms()
+        return self._processor.slowest.top(now_ms) if self._processor else {}
+
     @property
     def resume(self) -> int:
         """Return the command offset below which everything is handled and confirmed."""
