@@ -7,7 +7,8 @@ nothing of calls, hosts and stores.
 import json
 import math
 import struct
-from typing import Any
+from enum import Enum
+from typing import Any, Protocol
 
 from engine.application import schema
 from engine.application.types import Field, KeyColumn, RecordSchema, RecordType, ViewType
@@ -19,7 +20,7 @@ BYTES_KINDS = frozenset({"string", "bytes", "fixed"})
 
 _FLOAT = struct.Struct("<f")
 _INT = (-(1 << 31), (1 << 31) - 1)
-_LONG = (-(1 << 63), (1 << 63) - 1)
+_LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
 
 
 class CallStopped(Exception):  # noqa: N818 - it ends a call; not every way to end is an error
@@ -32,6 +33,23 @@ class AbiMisused(CallStopped):
 
 class Missed(CallStopped):
     """A row is needed that is not cached."""
+
+
+class Unknown(Enum):
+    """What a row source answers where it doesn't know whether there is a row."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN = Unknown.UNKNOWN
+
+
+class RowSource(Protocol):
+    """Rows as they are before this command."""
+
+    def get(self, key: bytes) -> bytes | Unknown | None:
+        """Return a stored row, None where there is none, UNKNOWN where that is not known."""
+        ...
 
 
 CONTEXT = schema.parse(
@@ -155,6 +173,8 @@ class Element:
 def normal(field: Field | KeyColumn, value: Any) -> Any:
     """Return a value of set_* as a row holds it; raise AbiMisused where the field can't."""
     kind = field.kind
+    if kind == "long" and type(value) is int and _LONG_MIN <= value <= _LONG_MAX:
+        return value
     if value is None and isinstance(field, Field) and field.nullable:
         return None
     if kind in BYTES_KINDS and isinstance(value, bytes):
@@ -174,7 +194,7 @@ def _scalar(field: Field | KeyColumn, value: int) -> Any:
         if value in {0, 1}:
             return bool(value)
     else:
-        low, high = _INT if field.kind == "int" else _LONG
+        low, high = _INT if field.kind == "int" else (_LONG_MIN, _LONG_MAX)
         if low <= value <= high:
             return int(value)
     raise AbiMisused(f"{field.name} ({field.kind}) can't hold this number")

@@ -33,7 +33,6 @@ does besides is dropped. Whoever runs an extension stops it when a method raises
 """
 
 import copy
-from enum import Enum
 from typing import Any, Protocol, cast
 
 from engine.application import schema
@@ -51,12 +50,15 @@ from engine.sandbox.host_values import (
     CONTEXT,
     F64_KINDS,
     I64_KINDS,
+    UNKNOWN,
     AbiMisused,
     CallStopped,
     Cell,
     Element,
     Missed,
     Row,
+    RowSource,
+    Unknown,
     normal,
 )
 
@@ -92,23 +94,6 @@ class Trapped(Exception):  # noqa: N818 - the established word of WASM
         super().__init__(message)
         self.code = code
         self.message = message
-
-
-class Unknown(Enum):
-    """What a row source answers where it doesn't know whether there is a row."""
-
-    UNKNOWN = "unknown"
-
-
-UNKNOWN = Unknown.UNKNOWN
-
-
-class RowSource(Protocol):
-    """Rows as they are before this command."""
-
-    def get(self, key: bytes) -> bytes | Unknown | None:
-        """Return a stored row, None where there is none, UNKNOWN where that is not known."""
-        ...
 
 
 class Guests(Protocol):
@@ -188,7 +173,16 @@ class Call:
 
     def read(self, h: int, plan: tuple[Field, ...]) -> list[Any]:
         """Return many fields at once in the forms of get_*, null as None."""
-        return [self._raw(field, self._value(h, field)) for field in plan]
+        cell = self._cell(h)
+        has, values = cell.has, cell.values
+        found: list[Any] = []
+        for field in plan:
+            if not has(field):
+                raise self._no_field(h, field)
+            value = values.get(field.name)
+            plain = type(value) is int or type(value) is float
+            found.append(value if plain else self._raw(field, value))
+        return found
 
     def get(self, h: int, field: Field | KeyColumn) -> Any:
         """Return a value in Python's form; lists and items are copies."""
@@ -229,8 +223,15 @@ class Call:
         """Set many fields at once, in the forms of set_*, None for null."""
         if len(plan) != len(values):
             raise self._misused(f"a plan of {len(plan)} fields got {len(values)} values")
+        cell = self._writable(h)
+        has, held, bits = cell.has, cell.values, 0
         for field, value in zip(plan, values, strict=True):
-            self._store(h, field, None, value)
+            if not has(field):
+                raise self._no_field(h, field)
+            bits |= 1 << field.ordinal
+            held[field.name] = self._normal(field, value)
+        if cell.row is not None:
+            cell.row.touched |= cell.bit or bits
 
     def set(self, h: int, field: Field | KeyColumn, value: Any) -> None:
         """Set a value in Python's form: an enum by its symbol, a string as str."""
@@ -325,10 +326,13 @@ class Call:
                 return cell
         raise self._misused(f"handle {h} is not one of this call")
 
+    def _no_field(self, h: int, field: Field | KeyColumn) -> AbiMisused:
+        return self._misused(f"handle {h} has no field {field.name} of this schema")
+
     def _value(self, h: int, field: Field | KeyColumn) -> Any:
         cell = self._cell(h)
         if not cell.has(field):
-            raise self._misused(f"handle {h} has no field {field.name} of this schema")
+            raise self._no_field(h, field)
         return cell.values.get(field.name)
 
     def _read(self, h: int, field: Field | KeyColumn, kinds: frozenset[str]) -> Any:
@@ -363,18 +367,29 @@ class Call:
             return value.encode()
         return int(value) if isinstance(value, bool) else value
 
-    def _touch(self, h: int, field: Field | KeyColumn) -> Cell:
+    def _writable(self, h: int) -> Cell:
+        """Return what a handle stands for, as something that is being changed."""
         cell = self._cell(h)
-        if not cell.has(field):
-            raise self._misused(f"handle {h} has no field {field.name} of this schema")
         if not cell.writable:
             raise self._misused(f"handle {h} is read only")
-        row = cell.row
-        if row is not None:
-            if not row.changed:
-                self._changing(row)
-            row.touched |= cell.bit or 1 << cast("Field", field).ordinal
+        if cell.row is not None and not cell.row.changed:
+            self._changing(cell.row)
         return cell
+
+    def _touch(self, h: int, field: Field | KeyColumn) -> Cell:
+        cell = self._writable(h)
+        if not cell.has(field):
+            raise self._no_field(h, field)
+        if cell.row is not None:
+            cell.row.touched |= cell.bit or 1 << cast("Field", field).ordinal
+        return cell
+
+    def _normal(self, field: Field | KeyColumn, value: Any) -> Any:
+        try:
+            return normal(field, value)
+        except AbiMisused as fault:
+            self.stopped = fault
+            raise
 
     def _store(
         self, h: int, field: Field | KeyColumn, kinds: frozenset[str] | None, value: Any
@@ -382,8 +397,4 @@ class Call:
         cell = self._touch(h, field)
         if kinds is not None and field.kind not in kinds:
             raise self._misused(f"{field.name} is a {field.kind}: set with the wrong function")
-        try:
-            cell.values[field.name] = normal(field, value)
-        except AbiMisused as fault:
-            self.stopped = fault
-            raise
+        cell.values[field.name] = self._normal(field, value)
