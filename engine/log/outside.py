@@ -16,6 +16,7 @@ from engine.log.frames import (
     decode_header,
     read_record,
     record_bytes,
+    was_safe,
     whole_record,
 )
 from engine.model import Batch, Bounds
@@ -74,11 +75,20 @@ class FolderLog:
         bases = self._bases()
         if not bases:
             return Bounds(0, 0, self._topic_id)
-        data, at, end = self._path(bases[-1]).read_bytes(), HEADER_BYTES, bases[-1]
+        end, at, damaged = self._end(bases[-1])
+        # The file may have grown while it was read: only what stays unreadable is damage.
+        if damaged and self._end(bases[-1]) == (end, at, True):
+            self._base, self._offset = bases[-1], end
+            raise self._damaged(at, "a record that can't be read")
+        return Bounds(bases[0], end, self._topic_id)
+
+    def _end(self, base: int) -> tuple[int, int, bool]:
+        """Return where whole records end, and whether what follows was safe on disk once."""
+        data, at, end = self._path(base).read_bytes(), HEADER_BYTES, base
         while length := whole_record(data, at, end):
             at += length
             end += 1
-        return Bounds(bases[0], end, self._topic_id)
+        return end, at, at < len(data) and was_safe(data, at, end)
 
     def seek(self, offset: int) -> None:
         """Take from `offset` on."""

@@ -98,6 +98,20 @@ def test_damage_in_an_older_segment_is_told(logs, folder):
         records(outside, outside.event_log(0))
 
 
+def test_damage_before_safe_records_of_the_newest_segment_is_told(tmp_path):
+    big = EmbeddedSettings("bank", 2)
+    opened = EmbeddedLogs(tmp_path / "log", big, SystemClock(), SeededRandom(1))
+    for first in range(0, 30, 10):
+        append(opened, first, 10)
+    opened.close()
+    (path,) = (tmp_path / "log" / "events-0").glob("*.log")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(EngineError, match="E1303"):
+        FolderLogs(tmp_path / "log").event_log(0).bounds()
+
+
 def test_below_the_begin_is_told(logs, folder):
     append(logs, 0, 100)
     logs.trim("events", 0, 50)
