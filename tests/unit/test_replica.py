@@ -1,0 +1,315 @@
+"""A replica's life on simulated logs: claims, confirmations, releases, and what stops it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+
+from engine import limits, wire
+from engine.application.folder import load_application
+from engine.assembly import NoObserver, build_replica, python_host
+from engine.errors import EngineError
+from engine.log.simulated import SimulatedLogs
+from engine.log.simulated_broker import Faults, SimulatedBroker
+from engine.model import Phase, Reply
+from engine.partition.replica import Identity, Replica
+from engine.simulator.cluster import MemoryObjects, WorldClock
+from engine.simulator.run import ledger
+from engine.store.memory import MemoryStore
+from engine.wire import Kind
+from engine.world import SeededRandom, uuid7
+
+
+class World:
+    """One partition's logs, and replicas on it that are ticked by hand."""
+
+    def __init__(self) -> None:
+        self.clock = WorldClock()
+        self.random = SeededRandom(1)
+        self.broker = SimulatedBroker(self.random, self.clock, 1)
+        self.content = MemoryObjects()
+        self.replies: list[Reply] = []
+
+    def send(self, _partition: int, reply: Reply) -> None:
+        self.replies.append(reply)
+
+    def replica(self, store: MemoryStore | None = None, **identity: Any) -> Replica:
+        who = Identity(**{"node": "n", "partition": 0, "application": ledger(), **identity})
+        replica = build_replica(
+            who,
+            SimulatedLogs(self.broker),
+            store or MemoryStore(),
+            self.content,
+            replies=self,
+            host=python_host(),
+            clock=self.clock,
+            random=self.random,
+            observer=NoObserver(),
+        )
+        replica.open()
+        return replica
+
+    def until(self, replica: Replica, phase: Phase, *others: Replica) -> None:
+        for _ in range(60):
+            for each in (replica, *others):
+                each.tick()
+            self.broker.step()
+            if replica.phase is phase:
+                return
+        raise AssertionError(f"{replica.phase} is not {phase}: {replica.reason}")
+
+    def settle(self, *replicas: Replica, steps: int = 12) -> None:
+        for _ in range(steps):
+            for replica in replicas:
+                replica.tick()
+            self.broker.step()
+
+    def move(self, amount: int, command_id: bytes = b"", workspace: str = "w") -> bytes:
+        schema = ledger().commands["move"].args
+        args = io.BytesIO()
+        fastavro.schemaless_writer(args, schema.avro, {"amount": amount})
+        command_id = command_id or uuid7(self.clock.now_ms(), self.random.bytes(10))
+        command = {
+            "command_id": command_id,
+            "name": "move",
+            "args_schema": schema.fingerprint,
+            "args": args.getvalue(),
+        }
+        self.broker.publish(0, workspace.encode(), wire.encode_command(command))
+        return command_id
+
+    def kinds(self) -> list[Kind | None]:
+        heads = (wire.head(record.value) for record in self.broker.events(0))
+        return [head.kind if head else None for head in heads]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_command_is_decided_once_and_its_duplicate_gets_the_first_outcome(world: World) -> None:
+    replica = world.replica()
+    world.until(replica, Phase.OWNING)
+    command_id = world.move(5)
+    world.settle(replica)
+    world.move(5, command_id)
+    world.settle(replica)
+    assert [(r.sequence, r.code, r.duplicate) for r in world.replies] == [
+        (1, "", False),
+        (1, "", True),
+    ]
+    assert world.kinds() == [Kind.OWNER, Kind.APPLICATION, Kind.OUTCOME]
+
+
+def test_an_id_used_for_another_command_is_refused_without_a_record(world: World) -> None:
+    replica = world.replica()
+    world.until(replica, Phase.OWNING)
+    command_id = world.move(5)
+    world.settle(replica)
+    world.move(6, command_id)
+    world.settle(replica)
+    assert [(r.sequence, r.code) for r in world.replies] == [(1, ""), (0, "id_conflict")]
+
+
+def test_release_is_the_last_record_and_waits_for_nothing_but_its_report(world: World) -> None:
+    replica = world.replica()
+    world.until(replica, Phase.OWNING)
+    world.move(5)
+    replica.tick()
+    replica.release()
+    world.until(replica, Phase.CLOSED)
+    assert world.kinds()[-2:] == [Kind.OUTCOME, Kind.RELEASED]
+    assert [reply.sequence for reply in world.replies] == [1]
+
+
+def test_no_reply_leaves_before_its_outcome_is_in_the_log(world: World) -> None:
+    replica = world.replica()
+    world.until(replica, Phase.OWNING)
+    world.broker.faults = Faults(stay=1_000)
+    world.move(5)
+    world.settle(replica)
+    assert world.replies == []
+    assert replica.held().sequence == 0
+    world.broker.calm()
+    world.settle(replica)
+    assert [reply.sequence for reply in world.replies] == [1]
+
+
+def test_a_batch_behind_a_newer_owner_is_dropped_however_contiguous(world: World) -> None:
+    """Trace K2: s1 and s2 land behind Owner{2}, s2 right behind s1; neither may be answered."""
+    zombie, newer = world.replica(), world.replica(node="m")
+    world.until(zombie, Phase.OWNING)
+    world.move(1)
+    world.settle(zombie)
+    world.until(newer, Phase.OWNING)
+    world.replies.clear()
+    world.move(2)
+    world.move(3)
+    zombie.tick()
+    world.settle(zombie, steps=3)
+    assert world.replies == []
+    assert zombie.phase is Phase.WAITING
+    world.settle(newer)
+    assert [(reply.sequence, reply.code) for reply in world.replies] == [(2, ""), (3, "")]
+
+
+def test_a_hole_is_not_hidden_by_a_foreign_record(world: World) -> None:
+    """Trace "hole + sum": s1 is lost, something void lands, s2 lands where it was expected."""
+    replica = world.replica()
+    world.until(replica, Phase.OWNING)
+    world.broker.faults = Faults(hole=1_000, budget=1)
+    world.move(1)
+    world.move(2)
+    world.settle(replica, steps=2)
+    world.broker.event_logs[0].land(None, b"void", world.clock.now_ms())
+    world.settle(replica)
+    assert sorted(reply.sequence for reply in world.replies) == [1, 2]
+    values = [r.value for r in world.broker.events(0) if r.value != b"void"]
+    assert replica.phase is Phase.OWNING
+    assert len(values) == len(set(values))
+
+
+def test_an_append_without_a_report_ends_the_ownership_and_nothing_is_doubled(
+    world: World,
+) -> None:
+    replica = world.replica()
+    world.until(replica, Phase.OWNING)
+    world.broker.faults = Faults(drop_report=1_000, budget=1)
+    world.move(5)
+    world.settle(replica)
+    assert world.replies == []
+    world.clock.time_ms += limits.APPEND_DEADLINE_MS + 1
+    world.settle(replica)
+    assert replica.phase is Phase.OWNING
+    assert world.kinds().count(Kind.OWNER) == 2
+    assert world.kinds().count(Kind.OUTCOME) == 1
+    assert replica.held().sequence == 1
+
+
+def test_a_silent_broker_is_waited_for(world: World) -> None:
+    replica = world.replica()
+    world.broker.faults = Faults(stay=1_000)
+    world.settle(replica)
+    assert replica.phase is Phase.CLAIMING
+    world.clock.time_ms += limits.APPEND_DEADLINE_MS * 3
+    world.settle(replica)
+    world.broker.calm()
+    world.until(replica, Phase.OWNING)
+
+
+def test_an_old_batch_is_not_decided_while_the_brokers_clock_is_ahead(world: World) -> None:
+    replica = world.replica()
+    world.until(replica, Phase.OWNING)
+    world.clock.time_ms += limits.CLOCK_AHEAD_MS_MAX + 1_000
+    world.move(5)
+    world.clock.time_ms -= limits.CLOCK_AHEAD_MS_MAX + 1_000
+    world.settle(replica)
+    assert world.replies == []
+    assert replica.statistics()["clock_behind"] == 1
+    world.clock.time_ms += 2_000
+    world.settle(replica)
+    assert [reply.sequence for reply in world.replies] == [1]
+
+
+def stopped(world: World, replica: Replica) -> str:
+    with pytest.raises(EngineError) as caught:
+        world.settle(replica, steps=50)
+    return caught.value.code
+
+
+def served(world: World, amounts: int = 3) -> MemoryStore:
+    """Return the store of a replica that has served and was closed."""
+    store = MemoryStore()
+    replica = world.replica(store)
+    world.until(replica, Phase.OWNING)
+    for amount in range(1, amounts + 1):
+        world.move(amount)
+    world.settle(replica)
+    replica.release()
+    world.until(replica, Phase.CLOSED)
+    replica.close()
+    return store.reopen()
+
+
+def test_a_store_ahead_of_its_log_is_refused(world: World) -> None:
+    store = served(world)
+    world.broker.cut(0, 2)
+    assert stopped(world, world.replica(store)) == "E1203"
+
+
+def test_a_log_that_lost_its_tail_and_grew_again_is_found_out(world: World) -> None:
+    store = served(world)
+    world.broker.cut(0, 2)
+    for _ in range(4):
+        world.broker.event_logs[0].land(None, b"another history", world.clock.now_ms())
+    assert stopped(world, world.replica(store)) == "E1204"
+
+
+def test_a_topic_made_again_is_another_log(world: World) -> None:
+    store = served(world)
+    world.broker.event_logs[0].topic_id = "another"
+    assert stopped(world, world.replica(store)) == "E1204"
+
+
+def test_a_log_trimmed_below_the_position_is_refused(world: World) -> None:
+    served(world)
+    world.broker.trim(0, 2)
+    assert stopped(world, world.replica()) == "E1302"
+
+
+def test_commands_that_expired_undecided_stop_the_partition_until_accepted(world: World) -> None:
+    for amount in range(3):
+        world.move(amount)
+    world.broker.expire(0, 2)
+    replica = world.replica()
+    assert stopped(world, replica) == "E1305"
+    accepting = world.replica(accept_lost_commands=True)
+    world.until(accepting, Phase.OWNING)
+    world.settle(accepting)
+    assert [reply.sequence for reply in world.replies] == [1]
+
+
+def test_a_restart_goes_on_behind_what_was_decided(world: World) -> None:
+    store = served(world)
+    world.replies.clear()
+    replica = world.replica(store)
+    world.until(replica, Phase.OWNING)
+    world.move(7)
+    world.settle(replica)
+    assert [reply.sequence for reply in world.replies] == [4]
+
+
+def edited(tmp_path: Path, version: str) -> Any:
+    source = Path(load_application.__code__.co_filename).parent.parent / "simulator" / "ledger"
+    for file in source.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    manifest = tmp_path / "application.toml"
+    text = manifest.read_text().replace("1.0.0", version)
+    manifest.write_text(text.replace("max = 9", "max = 8"))
+    return load_application(tmp_path)
+
+
+def test_a_higher_version_comes_into_force_and_an_older_folder_runs_it(
+    world: World, tmp_path: Path
+) -> None:
+    store = served(world)
+    newer = world.replica(store, application=edited(tmp_path, "1.1.0"))
+    world.until(newer, Phase.OWNING)
+    assert [a.version for a in newer.applications.values()] == ["1.0.0", "1.1.0"]
+    newer.release()
+    world.until(newer, Phase.CLOSED)
+    newer.close()
+    older = world.replica()
+    world.until(older, Phase.OWNING)
+    assert "1.1.0" in older.reason
+    assert world.kinds().count(Kind.APPLICATION) == 2
+
+
+def test_missing_code_stops_the_partition(world: World) -> None:
+    served(world)
+    world.content = MemoryObjects()
+    assert stopped(world, world.replica()) == "E1306"
