@@ -127,8 +127,10 @@ def test_views_see_whole_writes_only(store_world):
     def compare():
         while not stop.is_set():
             view = store.view()
-            if view.get(b"left") != view.get(b"right"):
-                faults.append(rows(view))
+            got = [view.get(b"left"), view.get(b"right")]
+            scanned = [value for _, value in rows(view)]
+            if len({*got, *scanned}) != 1:
+                faults.append((got, scanned))
             view.close()
 
     reader = threading.Thread(target=compare)

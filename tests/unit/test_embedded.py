@@ -14,6 +14,7 @@ import pytest
 from engine.errors import LogError, StoreError, UnavailableError
 from engine.limits import PUBLISHING_MAX
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
+from engine.log.frames import RECORD_HEADER_BYTES
 from engine.world import SystemClock, SystemRandom
 
 SETTINGS = EmbeddedSettings("bank", 2)
@@ -99,13 +100,22 @@ def test_a_folder_of_a_newer_engine_is_told(tmp_path):
     assert raised.value.code == "E1304"
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: data[:-1] + b"X"])
+LAST_RECORD_BYTES = RECORD_HEADER_BYTES + 1 + 3
+SPOILS = {
+    "a byte is missing": lambda data: data[:-1],
+    "a byte is another": lambda data: data[:-1] + b"X",
+    "a whole record is missing": lambda data: data[:-LAST_RECORD_BYTES],
+    "a byte is too many": lambda data: data + b"X",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
 def test_after_a_clean_close_even_the_last_record_is_guarded(tmp_path, spoil):
     logs = opened(tmp_path)
     append(logs, logs.event_log(1), b"one")
     logs.close()
     (path,) = (tmp_path / "events-1").glob("*.log")
-    path.write_bytes(spoil(path.read_bytes()))
+    path.write_bytes(SPOILS[spoil](path.read_bytes()))
     for _ in range(2):  # the refusal changes nothing
         with pytest.raises(LogError) as raised:
             opened(tmp_path)
@@ -271,6 +281,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
+from engine.log.frames import RECORD_HEADER_BYTES
 from engine.world import SystemClock, SystemRandom
 
 settings = EmbeddedSettings("bank", 2, segment_bytes=20_000)

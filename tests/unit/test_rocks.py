@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -144,6 +145,7 @@ def test_stores_share_their_memory(tmp_path):
 
 CHILD = """
 import sys
+import threading
 from pathlib import Path
 from engine.store.rocks import RocksStore, StoreMemory
 
@@ -192,3 +194,30 @@ def test_after_kill_9_the_store_is_as_after_some_write(tmp_path):
         store.close()
         kept = number
     assert kept > 0
+
+
+def test_no_write_comes_between_the_two_halves_of_a_view(tmp_path):
+    store, stop, faults = opened(tmp_path), threading.Event(), []
+    store.write([(b"number", b"0")])
+
+    def look():
+        while not stop.is_set():
+            view = store.view()
+            got, scanned = view.get(b"number"), list(view.scan(b"n", b"o"))
+            view.close()
+            if scanned != [(b"number", got)]:
+                faults.append((got, scanned))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns as often as they can
+    try:
+        reader = threading.Thread(target=look)
+        reader.start()
+        for number in range(20_000):
+            store.write([(b"number", b"%d" % number)])
+        stop.set()
+        reader.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert faults == []
+    store.close()
