@@ -75,6 +75,7 @@ STORE_FLUSH_MS = 15_000
 
 # Caches.
 ROW_CACHE_MAX = 200_000
+ROW_CACHE_BYTES_MAX = 256 * 1024 * 1024
 LOOKUPS_WAITING_MAX = 1_000
 
 # Commands on their way into the log, per process.

@@ -17,7 +17,7 @@ from typing import Any
 from engine.application import Application, rows, schema
 from engine.application.types import RecordSchema, RecordType, ViewType
 from engine.errors import StoreError
-from engine.limits import ROW_CACHE_MAX
+from engine.limits import ROW_CACHE_BYTES_MAX, ROW_CACHE_MAX
 from engine.model import HostState
 from engine.sandbox.session import UNKNOWN, Unknown
 
@@ -36,8 +36,15 @@ class Unconfirmed:
 class Rows:
     """The rows that a host knows, as of what it has decided."""
 
-    def __init__(self, cache_max: int = ROW_CACHE_MAX, read: Read | None = None) -> None:
+    def __init__(
+        self,
+        read: Read | None = None,
+        cache_max: int = ROW_CACHE_MAX,
+        cache_bytes_max: int = ROW_CACHE_BYTES_MAX,
+    ) -> None:
         self._cache_max = cache_max
+        self._cache_bytes_max = cache_bytes_max
+        self._cache_bytes = 0
         self._read = read
         self._cache: OrderedDict[bytes, bytes | None] = OrderedDict()
         self._overlay: dict[bytes, tuple[int, bytes | None]] = {}
@@ -56,14 +63,16 @@ class Rows:
         except KeyError:
             if self._read is None:
                 return UNKNOWN
-            value = self._cache[key] = self._read(key)
+            value = self._read(key)
+            self._keep(key, value)
+            return value
         self._cache.move_to_end(key)
         return value
 
     def provide(self, key: bytes, value: bytes | None) -> None:
         """Take a stored row, unless a row at least as new is known."""
         if key not in self._cache:
-            self._cache[key] = value
+            self._keep(key, value)
 
     def guess(self) -> None:
         """From here on changes are guesses, until `settle`."""
@@ -87,8 +96,7 @@ class Rows:
         """Take the rows of a confirmed outcome; nothing may be unconfirmed."""
         assert not self._unconfirmed
         for key, value in changed.items():
-            self._cache[key] = value
-            self._cache.move_to_end(key)
+            self._keep(key, value)
 
     def confirm(self, sequence: int) -> HostState | None:
         """Move rows of outcomes up to `sequence` into the cache; return the state behind them."""
@@ -98,8 +106,7 @@ class Rows:
             outcome = waiting.popleft()
             state = outcome.state
             for key, value in outcome.rows.items():
-                self._cache[key] = value
-                self._cache.move_to_end(key)
+                self._keep(key, value)
                 newest = self._overlay.get(key)
                 if newest is not None and newest[0] <= state.sequence:
                     del self._overlay[key]
@@ -117,6 +124,7 @@ class Rows:
         """Forget everything."""
         self.discard()
         self._cache.clear()
+        self._cache_bytes = 0
 
     @property
     def unconfirmed(self) -> int:
@@ -127,10 +135,23 @@ class Rows:
         """Return how many rows are held."""
         return len(self._cache) + len(self._overlay)
 
+    def _keep(self, key: bytes, value: bytes | None) -> None:
+        """Cache a row as the most recently used."""
+        self._cache_bytes += _size(key, value)
+        if key in self._cache:
+            self._cache_bytes -= _size(key, self._cache[key])
+            self._cache.move_to_end(key)
+        self._cache[key] = value
+
     def _evict(self) -> None:
         """Shrink the cache. Only here, between batches: a batch's own rows must stay."""
-        while len(self._cache) > self._cache_max:
-            self._cache.popitem(last=False)
+        cache = self._cache
+        while len(cache) > self._cache_max or self._cache_bytes > self._cache_bytes_max:
+            self._cache_bytes -= _size(*cache.popitem(last=False))
+
+
+def _size(key: bytes, value: bytes | None) -> int:
+    return len(key) + (len(value) if value else 0)
 
 
 class RowCodec:
