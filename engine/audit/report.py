@@ -118,8 +118,8 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON takes it."""
-        total = _row("all", self.partitions)
-        del total["partition"]
+        row = _row("all", self.partitions)
+        total = {_JSON.get(name, name): row[name] for name in COLUMNS if name != "partition"}
         return {
             "sound": self.sound,
             "total": total,
@@ -145,6 +145,9 @@ COLUMNS = {
     "alarms": "alarms_count",
     "differences": "differences_count",
 }
+
+# In JSON there is room for the fields' own names.
+_JSON = {"ids": "distinct_ids", "digests": "digests_checked", "stores": "stores_checked"}
 
 
 def _row(name: str, reports: Iterable[PartitionReport]) -> dict[str, Any]:
