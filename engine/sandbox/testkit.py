@@ -18,6 +18,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from sortedcontainers import SortedDict
+
 from engine import wire
 from engine.application import Application, rows, schema
 from engine.application.folder import load_application
@@ -58,7 +60,7 @@ class TestKit:
             application = load_application(Path(application))
         # One partition holds every workspace, whatever the manifest says.
         self.application = replace(application, partitions=1, index=1)
-        self.rows: dict[bytes, bytes] = {}
+        self.rows: SortedDict = SortedDict()
         self.digests: dict[int, int] = {}
         self.outcomes: list[Outcome] = []
         self.now_ms = _START_MS
@@ -121,24 +123,20 @@ class TestKit:
     def records(self, workspace: str, type_: str) -> dict[int, dict[str, Any]]:
         """Return all records of a type by id."""
         record = self.application.records[type_]
-        prefix = rows.workspace_prefix(record.table, workspace)
         return {
-            rows.decode_long(key[-8:]): _shown(record.schema, value)
-            for key, value in sorted(self.rows.items())
-            if key.startswith(prefix)
+            rows.decode_long(key[-8:]): _shown(record.schema, self.rows[key])
+            for key in self._keys(record.table, workspace)
         }
 
     def view(self, workspace: str, view: str) -> list[dict[str, Any]]:
         """Return a view's rows in key order, each with its key's columns."""
         type_ = self.application.views[view]
-        prefix = rows.workspace_prefix(type_.table, workspace)
         found: list[dict[str, Any]] = []
-        for key, value in sorted(self.rows.items()):
-            if key.startswith(prefix):
-                columns = rows.decode_columns(key, [column.kind for column in type_.key])
-                pairs = zip(type_.key, columns, strict=True)
-                row = {column.name: _column(column, part) for column, part in pairs}
-                found.append({**row, **_shown(type_.schema, value)})
+        for key in self._keys(type_.table, workspace):
+            columns = rows.decode_columns(key, [column.kind for column in type_.key])
+            pairs = zip(type_.key, columns, strict=True)
+            row = {column.name: _column(column, part) for column, part in pairs}
+            found.append({**row, **_shown(type_.schema, self.rows[key])})
         return found
 
     def replay(self) -> None:
@@ -163,6 +161,10 @@ class TestKit:
     def close(self) -> None:
         """Let go of the extensions."""
         self._host.close()
+
+    def _keys(self, table: int, workspace: str) -> list[bytes]:
+        prefix = rows.workspace_prefix(table, workspace)
+        return list(self.rows.irange(prefix, rows.prefix_end(prefix), inclusive=(True, False)))
 
     def _open(self) -> PythonHost:
         host = PythonHost(load_guests)

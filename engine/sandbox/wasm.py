@@ -68,21 +68,14 @@ class Guest:
         fold = time_ms is None
         budget_ms = FOLD_TIME_MS_MAX if time_ms is None else time_ms
         instance = self._instances.pop(fold, None) or self._instantiate(budget_ms, fold=fold)
-        self._imports.begin(call, instance.memory)
-        runner = id(self)
-        wasm_engine.TICKER.enter(runner)
-        try:
-            trap = instance.function(function).call(_ticks(budget_ms))
-        finally:
-            wasm_engine.TICKER.leave(runner)
-            fault = self._imports.end()
+        ended, fault = self._call(instance, function, call, budget_ms)
         # A miss is the host's doing, and frequent: no reason for a new instance.
-        if (trap is None or isinstance(fault, Missed)) and instance.put_back():
+        if (ended is None or isinstance(fault, Missed)) and instance.put_back():
             self._instances[fold] = instance
         if fault is not None:
             raise self._fault(fault)
-        if trap is not None:
-            raise self._trapped(trap, budget_ms, grown=instance.grown())
+        if ended is not None:
+            raise self._trapped(ended, instance.budget, budget_ms, grown=instance.grown())
 
     def close(self) -> None:
         """Let go of the instances."""
@@ -96,24 +89,32 @@ class Guest:
         except (Trapped, CallStopped) as fault:
             raise _wrong(self._extension, f"its start function failed: {fault}") from fault
         self.memory_bytes = instance.memory.size()
-        describe = instance.function(abi.DESCRIBE)
-        self._imports.begin(Call(0), instance.memory)
-        wasm_engine.TICKER.enter(id(self))
-        try:
-            trap = describe.call(_ticks(budget_ms))
-        finally:
-            wasm_engine.TICKER.leave(id(self))
-            fault = self._imports.end()
-        if trap is not None:
-            reason = fault or self._trapped(trap, budget_ms, grown=False)
+        ended, fault = self._call(instance, abi.DESCRIBE, Call(0), budget_ms)
+        if ended is not None:
+            reason = fault or self._trapped(ended, instance.budget, budget_ms, grown=False)
             raise _wrong(self._extension, f"its {abi.DESCRIBE} failed: {reason}")
-        packed = describe.result()
+        packed = instance.function(abi.DESCRIBE).result()
         pointer, length = packed >> 32 & 0xFFFFFFFF, packed & 0xFFFFFFFF
         try:
             data = instance.memory.read(pointer, length)
         except wasm_raw.OutOfBounds:
             raise _wrong(self._extension, "its description lies outside of its memory") from None
         return abi.parse(data, self._extension.target)
+
+    def _call(
+        self, instance: "_Instance", function: str, call: Call, budget_ms: int
+    ) -> tuple[Exception | None, BaseException | None]:
+        """Run a function; return how it ended badly, and the host function's fault behind that."""
+        called = instance.function(function)
+        self._imports.begin(call, instance.memory)
+        wasm_engine.TICKER.enter(id(self))
+        try:
+            instance.budget.begin(budget_ms)
+            ended = called.call()
+        finally:
+            wasm_engine.TICKER.leave(id(self))
+            fault = self._imports.end()
+        return ended, fault
 
     def _instantiate(self, budget_ms: int, *, fold: bool) -> "_Instance":
         linker = self._linkers.get(fold) or self._link(fold=fold)
@@ -125,18 +126,19 @@ class Guest:
             tables=1,
             memories=1,
         )
-        store.set_epoch_deadline(_ticks(budget_ms))
+        budget = wasm_raw.Budget(store, EPOCH_TICK_MS)
+        module = wasm_engine.compiled(self._extension.content, fold=fold)
         wasm_engine.TICKER.enter(id(self))
         try:
-            module = wasm_engine.compiled(self._extension.content, fold=fold)
-            return _Instance(store, linker.instantiate(store, module), module)
-        except wasmtime.Trap as trap:
+            budget.begin(budget_ms)
+            return _Instance(store, linker.instantiate(store, module), module, budget)
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as ended:
             fault = self._imports.end()
-            raise (
-                self._fault(fault) if fault else self._trapped(trap, budget_ms, grown=False)
-            ) from trap
-        except wasmtime.WasmtimeError as fault:
-            raise _wrong(self._extension, _first_line(fault)) from fault
+            if fault is not None:
+                raise self._fault(fault) from ended
+            if isinstance(ended, wasmtime.Trap) or budget.exceeded():
+                raise self._trapped(ended, budget, budget_ms, grown=False) from ended
+            raise _wrong(self._extension, _first_line(ended)) from ended
         finally:
             wasm_engine.TICKER.leave(id(self))
 
@@ -157,9 +159,11 @@ class Guest:
             return Trapped(Code.ABI_MISUSED, "an ordinal stands for nothing it has asked for")
         return fault  # the engine's own
 
-    def _trapped(self, trap: wasmtime.Trap, budget_ms: int, *, grown: bool) -> Trapped:
-        code = trap.trap_code
-        if code == wasmtime.TrapCode.INTERRUPT:
+    def _trapped(
+        self, ended: Exception, budget: wasm_raw.Budget, budget_ms: int, *, grown: bool
+    ) -> Trapped:
+        code = ended.trap_code if isinstance(ended, wasmtime.Trap) else None
+        if budget.exceeded():
             return Trapped(Code.TIME_EXCEEDED, f"it ran longer than {budget_ms} ms")
         if code == wasmtime.TrapCode.STACK_OVERFLOW:
             return Trapped(Code.MEMORY_EXCEEDED, "its calls are nested too deeply")
@@ -174,8 +178,13 @@ class _Instance:
     """An instance, and what it was when it was new."""
 
     def __init__(
-        self, store: wasmtime.Store, instance: wasmtime.Instance, module: wasmtime.Module
+        self,
+        store: wasmtime.Store,
+        instance: wasmtime.Instance,
+        module: wasmtime.Module,
+        budget: wasm_raw.Budget,
     ) -> None:
+        self.budget = budget
         exports = instance.exports(store)
         memory = exports[abi.MEMORY]
         assert isinstance(memory, wasmtime.Memory)
@@ -284,11 +293,6 @@ def _function_type(name: str) -> wasmtime.FuncType:
 
 def _is_mutable(export: wasmtime.ExportType) -> bool:
     return isinstance(export.type, wasmtime.GlobalType) and export.type.mutable
-
-
-def _ticks(budget_ms: int) -> int:
-    """Return epochs enough for the whole budget: the first one may be over at once."""
-    return -(-budget_ms // EPOCH_TICK_MS) + 1
 
 
 def _first_line(fault: Exception) -> str:

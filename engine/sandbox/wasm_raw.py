@@ -11,6 +11,7 @@ for the version that pyproject.toml pins. Engine, module, linker and store are p
 
 import ctypes
 import importlib
+import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -26,6 +27,7 @@ _CALLBACK = ctypes.CFUNCTYPE(
 )
 _NO_FINALIZER: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
 _SLOT_ADDRESSES_MAX = 4_096
+_CONTINUE = 0  # WASMTIME_UPDATE_DEADLINE_CONTINUE
 
 # A slot is 16 bytes, of which an i64 or f64 takes the first 8 and an i32 the first 4: argument i
 # lies at index 2 * i. Results replace the arguments, from slot 0 on.
@@ -117,6 +119,47 @@ def new_trap() -> int:
     return ctypes.cast(trap, ctypes.c_void_p).value or 0
 
 
+class Budget:
+    """The time a store's guest may take: CPU time of the thread that runs it, host calls included.
+
+    Not wall time: on a busy machine a thread may stand still for longer than a whole budget, and
+    no command may be rejected for that. Epochs tick in wall time; when enough of them have passed,
+    the thread's own clock says whether the guest really had its time, or how much is left.
+    """
+
+    def __init__(self, store: wasmtime.Store, tick_ms: int) -> None:
+        self._context = _C.wasmtime_store_context(store.ptr())
+        self._tick_ns = tick_ms * 1_000_000
+        # [when the budget ends, whether it has]: what the callback shares, so that it need not
+        # hold this object, which holds the callback.
+        self._state = state = [0, False]
+        tick_ns = self._tick_ns
+
+        def deadline(_context: Any, _data: Any, more_ticks: Any, kind: Any) -> int:
+            left_ns = state[0] - time.thread_time_ns()
+            if left_ns > 0:
+                more_ticks[0], kind[0] = left_ns // tick_ns + 1, _CONTINUE
+                return 0
+            state[1] = True
+            error = _C.wasmtime_error_new(b"out of time")
+            return ctypes.cast(error, ctypes.c_void_p).value or 0
+
+        types = _bare("wasmtime_store_epoch_deadline_callback").argtypes
+        self._thunk = types[1](deadline)
+        _C.wasmtime_store_epoch_deadline_callback(store.ptr(), self._thunk, None, _NO_FINALIZER)
+
+    def begin(self, budget_ms: int) -> None:
+        """Give the next run `budget_ms`."""
+        budget_ns = budget_ms * 1_000_000
+        self._state[:] = time.thread_time_ns() + budget_ns, False
+        # One more than the budget has: the first one may be over at once.
+        _set_epoch_deadline(self._context, -(-budget_ns // self._tick_ns) + 1)
+
+    def exceeded(self) -> bool:
+        """Tell whether the last run took longer than it may."""
+        return bool(self._state[1])
+
+
 class Globals:
     """The mutable globals of an instance, as they are now, to be put back later."""
 
@@ -189,12 +232,11 @@ class Function:
         self._trap = ctypes.POINTER(_C.wasm_trap_t)()
         self._trap_place = ctypes.byref(self._trap)
 
-    def call(self, deadline_ticks: int) -> wasmtime.Trap | None:
-        """Run it at most until `deadline_ticks` epochs from now; return its trap if it traps."""
-        _set_epoch_deadline(self._context, deadline_ticks)
+    def call(self) -> wasmtime.Trap | wasmtime.WasmtimeError | None:
+        """Run it; return its trap if it traps, or an error if its budget ends it."""
         error = _func_call(self._context, self._handle, self._slots_place, 1, self._trap_place)
         if error:
-            raise wasmtime.WasmtimeError(_error_text(error))
+            return attrgetter("_from_ptr")(wasmtime.WasmtimeError)(error)
         if not self._trap:
             return None
         trap = attrgetter("_from_ptr")(wasmtime.Trap)(self._trap)
@@ -205,7 +247,3 @@ class Function:
     def result(self) -> int:
         """Return the integer that the last call returned, as a signed 64-bit number."""
         return int(self._slots[0])
-
-
-def _error_text(error: Any) -> str:
-    return str(attrgetter("_from_ptr")(wasmtime.WasmtimeError)(error))

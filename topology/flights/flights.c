@@ -23,7 +23,7 @@ static bool is_code(partita_text text, uint32_t letters)
     return text.length == letters;
 }
 
-static bool is_named(const aircraft_legs_row *leg, name_t name)
+static bool is_named(const plan_legs_row *leg, name_t name)
 {
     const char *origin = (const char *)leg + leg->origin.offset;
     return leg->flight != 0 && leg->day == name.day && leg->number == name.number
@@ -31,27 +31,26 @@ static bool is_named(const aircraft_legs_row *leg, name_t name)
 }
 
 /* Look a flight up in the aircraft's plan; false where it isn't there. */
-static bool find_leg(
-    aircraft_t aircraft, name_t name, aircraft_legs_t *found, aircraft_legs_row *leg)
+static bool find_leg(plan_t plan, name_t name, plan_legs_t *found, plan_legs_row *leg)
 {
-    if (!aircraft_exists(aircraft)) return false;
-    uint32_t length = aircraft_legs_length(aircraft);
+    if (!plan_exists(plan)) return false;
+    uint32_t length = plan_legs_length(plan);
     for (uint32_t at = 0; at < length; at++) {
-        *found = aircraft_legs_item(aircraft, at);
-        if (aircraft_legs_read(*found, leg) && is_named(leg, name)) return true;
+        *found = plan_legs_item(plan, at);
+        if (plan_legs_read(*found, leg) && is_named(leg, name)) return true;
     }
     return false;
 }
 
 /* Find a place for a new leg: a free one, a forgotten one, or one more. */
-static bool place_leg(aircraft_t aircraft, name_t name, int64_t now, aircraft_legs_t *place)
+static bool place_leg(plan_t plan, name_t name, int64_t now, plan_legs_t *place)
 {
-    aircraft_legs_row leg;
+    plan_legs_row leg;
     bool placed = false;
-    uint32_t length = aircraft_legs_length(aircraft);
+    uint32_t length = plan_legs_length(plan);
     for (uint32_t at = 0; at < length; at++) {
-        aircraft_legs_t item = aircraft_legs_item(aircraft, at);
-        aircraft_legs_read(item, &leg);
+        plan_legs_t item = plan_legs_item(plan, at);
+        plan_legs_read(item, &leg);
         if (is_named(&leg, name)) {
             partita_reject("already_scheduled", "this flight is in the plan already");
             return false;
@@ -64,7 +63,7 @@ static bool place_leg(aircraft_t aircraft, name_t name, int64_t now, aircraft_le
         partita_reject("plan_full", "an aircraft has at most 32 flights ahead of it");
         return false;
     }
-    *place = aircraft_legs_append(aircraft);
+    *place = plan_legs_append(plan);
     return true;
 }
 
@@ -78,14 +77,10 @@ void schedule(void)
     }
     const char *text = (const char *)&args;
     name_t name = {args.day, args.number, text + args.origin.offset};
-    aircraft_t aircraft = aircraft_get();
-    if (!aircraft_exists(aircraft)) {
-        aircraft = aircraft_create();
-        aircraft_set_carrier(aircraft, text + args.carrier.offset, 2);
-        aircraft_set_airport(aircraft, name.origin, 3);
-    }
-    aircraft_legs_t place;
-    if (!place_leg(aircraft, name, args.scheduled_at, &place)) return;
+    plan_t plan = plan_get();
+    if (!plan_exists(plan)) plan = plan_create();
+    plan_legs_t place;
+    if (!place_leg(plan, name, args.scheduled_at, &place)) return;
 
     flight_row flight = {
         .day = args.day,
@@ -95,48 +90,61 @@ void schedule(void)
         .scheduled_at = args.scheduled_at,
         .nulls = FLIGHT_ROW_DEPARTED_AT_NULL | FLIGHT_ROW_ARRIVED_AT_NULL,
     };
+    flight_row_set_carrier(&flight, text + args.carrier.offset, 2);
     flight_row_set_origin(&flight, name.origin, 3);
     flight_row_set_dest(&flight, text + args.dest.offset, 3);
     flight_t created = flight_create();
     flight_write(created, &flight);
 
-    aircraft_legs_row leg = {
+    plan_legs_row leg = {
         .flight = flight_id(created),
         .day = args.day,
         .number = args.number,
         .scheduled_at = args.scheduled_at,
     };
-    aircraft_legs_row_set_origin(&leg, name.origin, 3);
-    aircraft_legs_write(place, &leg);
+    plan_legs_row_set_origin(&leg, name.origin, 3);
+    plan_legs_write(place, &leg);
+}
+
+/* The aircraft of a flight in its plan: there from its first departure or cancellation on. */
+static aircraft_t known_aircraft(const flight_row *flight)
+{
+    aircraft_t aircraft = aircraft_get();
+    if (!aircraft_exists(aircraft)) {
+        aircraft = aircraft_create();
+        aircraft_set_carrier(aircraft, (const char *)flight + flight->carrier.offset, 2);
+        aircraft_set_airport(aircraft, (const char *)flight + flight->origin.offset, 3);
+    }
+    return aircraft;
 }
 
 /* The flight an aircraft is still said to be on must have ended long ago: note that nobody
  * reported it, and take it out of the plan. */
-static void end_unreported(aircraft_t aircraft, aircraft_row *row)
+static void end_unreported(plan_t plan, aircraft_row *row)
 {
     flight_t lost = flight_get(row->flight);
     flight_set_state(lost, FLIGHT_STATE_UNREPORTED);
     row->unreported++;
-    uint32_t length = aircraft_legs_length(aircraft);
+    uint32_t length = plan_legs_length(plan);
     for (uint32_t at = 0; at < length; at++) {
-        aircraft_legs_t leg = aircraft_legs_item(aircraft, at);
-        if (aircraft_legs_flight(leg) == row->flight) aircraft_legs_set_flight(leg, 0);
+        plan_legs_t leg = plan_legs_item(plan, at);
+        if (plan_legs_flight(leg) == row->flight) plan_legs_set_flight(leg, 0);
     }
 }
 
 void depart(void)
 {
     depart_args_row args;
-    aircraft_legs_t place;
-    aircraft_legs_row leg;
+    plan_legs_t place;
+    plan_legs_row leg;
     if (!depart_args_read(&args) || !is_code(args.origin, 3)) {
         partita_reject("invalid_code", "an airport has 3 letters");
         return;
     }
     name_t name = {args.day, args.number, (const char *)&args + args.origin.offset};
-    aircraft_t aircraft = aircraft_get();
+    plan_t plan = plan_get();
     flight_row flight;
-    if (!find_leg(aircraft, name, &place, &leg)) {
+    if (!find_leg(plan, name, &place, &leg)) {
         partita_reject("not_scheduled", "this flight is not in the aircraft's plan");
         return;
     }
@@ -147,13 +155,14 @@ void depart(void)
         return;
     }
     aircraft_row row;
+    aircraft_t aircraft = known_aircraft(&flight);
     aircraft_read(aircraft, &row);
     if (row.state == AIRCRAFT_STATE_AIR) {
         if (args.departed_at - row.since < FLIGHT_MAX_MS) {
             partita_reject("still_in_the_air", "the aircraft has not arrived from its last flight");
             return;
         }
-        end_unreported(aircraft, &row);
+        end_unreported(plan, &row);
     }
     flight.state = FLIGHT_STATE_DEPARTED;
     flight.departed_at = args.departed_at;
@@ -171,8 +180,8 @@ void depart(void)
 void arrive(void)
 {
     arrive_args_row args;
-    aircraft_legs_t place;
-    aircraft_legs_row leg;
+    plan_legs_t place;
+    plan_legs_row leg;
     if (!arrive_args_read(&args) || !is_code(args.origin, 3)) {
         partita_reject("invalid_code", "an airport has 3 letters");
         return;
@@ -180,8 +189,8 @@ void arrive(void)
     name_t name = {args.day, args.number, (const char *)&args + args.origin.offset};
     aircraft_t aircraft = aircraft_get();
     aircraft_row row;
-    if (!find_leg(aircraft, name, &place, &leg) || !aircraft_read(aircraft, &row)
-        || row.flight != leg.flight) {
+    if (!aircraft_exists(aircraft) || !aircraft_read(aircraft, &row)
+        || !find_leg(plan_get(), name, &place, &leg) || row.flight != leg.flight) {
         partita_reject("not_departed", "the aircraft is not on this flight");
         return;
     }
@@ -205,32 +214,34 @@ void arrive(void)
     row.miles += flight.miles;
     row.air_minutes += args.air_minutes;
     aircraft_write(aircraft, &row);
-    aircraft_legs_set_flight(place, 0);
+    plan_legs_set_flight(place, 0);
 }
 
 void cancel(void)
 {
     cancel_args_row args;
-    aircraft_legs_t place;
-    aircraft_legs_row leg;
+    plan_legs_t place;
+    plan_legs_row leg;
     if (!cancel_args_read(&args) || !is_code(args.origin, 3)) {
         partita_reject("invalid_code", "an airport has 3 letters");
         return;
     }
     name_t name = {args.day, args.number, (const char *)&args + args.origin.offset};
-    aircraft_t aircraft = aircraft_get();
-    if (!find_leg(aircraft, name, &place, &leg)) {
+    if (!find_leg(plan_get(), name, &place, &leg)) {
         partita_reject("not_scheduled", "this flight is not in the aircraft's plan");
         return;
     }
+    flight_row flight;
     flight_t cancelled = flight_get(leg.flight);
-    if (flight_state(cancelled) != FLIGHT_STATE_SCHEDULED) {
+    flight_read(cancelled, &flight);
+    if (flight.state != FLIGHT_STATE_SCHEDULED) {
         partita_reject("already_departed", "this flight has departed");
         return;
     }
+    aircraft_t aircraft = known_aircraft(&flight);
     flight_set_state(cancelled, FLIGHT_STATE_CANCELLED);
     aircraft_set_cancellations(aircraft, aircraft_cancellations(aircraft) + 1);
-    aircraft_legs_set_flight(place, 0);
+    plan_legs_set_flight(place, 0);
 }
 
 /* Runs after each change of the aircraft. */
