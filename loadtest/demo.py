@@ -70,11 +70,11 @@ def load(target: "demo_targets.Target", month: int) -> None:
             if count % 500 == 0:
                 progress.update(published, completed=count)
                 progress.update(decided, completed=target.decided())
-                target.act(count / total, console)
         target.flush()
         progress.update(published, completed=total)
         while (done := target.decided()) < total:
             progress.update(decided, completed=done)
+            target.act(done / total, console)
             target.wait()
         progress.update(decided, completed=done)
     took_s = time.monotonic() - started

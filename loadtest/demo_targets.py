@@ -1,32 +1,26 @@
 """What the demo loads into: an engine in this process, or two nodes on a real local broker."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol, Self
 
-import httpx
 from confluent_kafka import Producer
 from rich.console import Console
 
 from engine import wire
 from engine.assembly import Engine
 from engine.errors import UnavailableError
-from engine.log.kafka.local import LocalKafka
 from engine.settings import load_settings
 from engine.telemetry.logs import configure_logs
+from loadtest.nodes import LocalNodes, partita
 
 POLL_S = 0.05
 READY_S = 60.0
 IN_FLIGHT_MAX = 1_500
 KILL_AT = 0.5
-PARTITIONS = 4
 
 
 class Target(Protocol):
@@ -103,83 +97,33 @@ class EmbeddedTarget:
 
     def stay(self) -> None:
         """Stay up until Ctrl-C."""
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            return
+        _pause()
 
 
 class KafkaTarget:
     """A real local broker and two nodes; the second is killed half-way and started again."""
 
     def __init__(self, folder: Path, data: Path) -> None:
-        self._folder, self._data = folder, data
-        self._kafka = LocalKafka(data / "kafka")
-        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = {"first": free_port(), "second": free_port()}
+        self._folder = folder
+        self._nodes = LocalNodes(folder, data, ("first", "second"))
         self._killed = False
-        self._bootstrap = ""
-        self.url = f"http://127.0.0.1:{self._ports['first']}"
+        self.url = self._nodes.url("first")
 
     def __enter__(self) -> Self:
         """Start the broker and both nodes, and wait until all partitions have an owner."""
-        self._bootstrap = self._kafka.start(1, 0, None).bootstrap_servers
-        for name in self._ports:
-            self._start(name)
+        self._nodes.__enter__()
         self._producer = Producer(
-            {"bootstrap.servers": self._bootstrap, "acks": "all", "enable.idempotence": True}
+            {"bootstrap.servers": self._nodes.bootstrap, "enable.idempotence": True}
         )
-        self._await_owners()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the nodes and the broker."""
-        for process in self._nodes.values():
-            process.send_signal(signal.SIGTERM)
-        for process in self._nodes.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self._kafka.stop()
-
-    def _start(self, name: str) -> None:
-        self._data.mkdir(parents=True, exist_ok=True)
-        log = (self._data / f"{name}.log").open("ab")
-        self._nodes[name] = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "engine.cli", "serve", str(self._folder)),
-                *("--bootstrap-servers", self._bootstrap, "--node", name),
-                *("--http", f"127.0.0.1:{self._ports[name]}", "--data", str(self._data / name)),
-            ],
-            stderr=log,
-            stdout=log,
-            env=dict(os.environ),
-        )
-
-    def _await_owners(self) -> None:
-        deadline = time.monotonic() + READY_S
-        while self._owned() < PARTITIONS:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"no owner for every partition; see {self._data}/*.log")
-            time.sleep(POLL_S)
-
-    def _states(self) -> list[dict[str, object]]:
-        states: list[dict[str, object]] = []
-        for port in self._ports.values():
-            try:
-                answer = httpx.get(f"http://127.0.0.1:{port}/v1/partitions", timeout=5)
-                states += answer.json()["partitions"]
-            except (httpx.HTTPError, ValueError):
-                continue
-        return states
-
-    def _owned(self) -> int:
-        return len({s["partition"] for s in self._states() if s["owner"] == "here"})
+        self._nodes.__exit__()
 
     def publish(self, workspace: str, value: bytes) -> None:
         """Publish a command as any Kafka client does."""
-        partition = wire.partition_of(workspace.encode(), PARTITIONS)
+        partition = wire.partition_of(workspace.encode(), self._nodes.partitions)
         while True:
             try:
                 self._producer.produce("flights.commands", value, workspace, partition)
@@ -195,12 +139,7 @@ class KafkaTarget:
 
     def decided(self) -> int:
         """Return how many outcomes are applied by the owners."""
-        newest: dict[object, int] = {}
-        for state in self._states():
-            statistics = state.get("statistics") or {}
-            if state["owner"] == "here" and isinstance(statistics, dict):
-                newest[state["partition"]] = int(statistics.get("sequence", 0))
-        return sum(newest.values())
+        return self._nodes.decided()
 
     def wait(self) -> None:
         """Wait a moment."""
@@ -211,33 +150,25 @@ class KafkaTarget:
         if part < KILL_AT or self._killed:
             return
         self._killed = True
-        self._nodes["second"].kill()
-        self._nodes["second"].wait()
-        console.print(
-            "[bold]kill -9[/bold] of the second node; the group gives its partitions away"
-        )
-        self._start("second")
+        self._nodes.kill("second")
+        console.print("[bold]kill -9[/bold] of the second node; the first one takes its partitions")
+        self._nodes.start("second")
 
     def audit(self, console: Console) -> None:
         """Audit the topics: exactly one outcome per command, nothing lost, digests equal."""
-        command = ("verify", str(self._folder), "--bootstrap-servers", self._bootstrap)
-        found = subprocess.run(
-            [sys.executable, "-m", "engine.cli", *command], capture_output=True, check=False
-        )
-        console.print("\n[bold]partita verify[/bold]", found.stdout.decode(), highlight=False)
+        servers = self._nodes.bootstrap
+        found = partita("verify", str(self._folder), "--bootstrap-servers", servers)
+        console.print("\n[bold]partita verify[/bold]", found.stdout, highlight=False)
         if found.returncode:
-            raise SystemExit(found.stderr.decode())
+            raise SystemExit(found.stderr)
 
     def stay(self) -> None:
         """Stay up until Ctrl-C."""
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            return
+        _pause()
 
 
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def _pause() -> None:
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        return

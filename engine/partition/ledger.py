@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from engine import limits, wire
-from engine.application import Application, rows
+from engine.application import rows
 from engine.errors import StoreError
 from engine.model import Decided, Position
 from engine.partition.ownership import LogState
 from engine.ports import PartitionStore
+
+_PAGES_END = rows.prefix_end(rows.table_prefix(rows.TABLE_PAGES))
 
 
 class Ledger:
@@ -18,6 +20,7 @@ class Ledger:
         self.store = store
         self.position = self._load()
         self._written = 0
+        self._expired_to = rows.table_prefix(rows.TABLE_PAGES)
 
     @property
     def digests(self) -> dict[int, int]:
@@ -63,6 +66,28 @@ class Ledger:
         self.store.write(batch)
         self.position = position.copy()
         self._written += len(batch)
+
+    def expire_ids(self) -> None:
+        """Drop the ids of pages that the dedup floor has passed; their offsets stay.
+
+        An id may lie ahead of its own command's time, so a page waits that much longer. Only some
+        pages a call: it runs between batches.
+        """
+        floor_ms = self.position.host.dedup_floor - limits.ID_AHEAD_MS_MAX
+        changes: list[tuple[bytes, bytes | None]] = []
+        view = self.store.view()
+        try:
+            for key, value in view.scan(self._expired_to, _PAGES_END):
+                page = rows.decode_page(key, value)
+                if page.newest_command_time > floor_ms or len(changes) >= limits.PAGES_EXPIRED_MAX:
+                    break
+                self._expired_to = key + b"\x00"
+                if page.ids:
+                    changes.append((key, rows.encode_page(page._replace(ids=[]))))
+        finally:
+            view.close()
+        if changes:
+            self.store.write(changes)
 
     def applications(self) -> Iterator[bytes]:
         """Yield the Application records applied so far, in order, as logged."""
@@ -146,6 +171,3 @@ def pages(store: PartitionStore) -> Iterator[tuple[bytes, bytes]]:
         yield from view.scan(prefix, rows.prefix_end(prefix))
     finally:
         view.close()
-
-
-Applications = dict[int, Application]

@@ -304,6 +304,7 @@ class Processor:
         if not (many or late) or not self.taking or len(self._flights) >= limits.FLIGHTS_MAX:
             return
         self._marked, self._marked_at_ms = at, now_ms
+        self._ledger.expire_ids()
         value = self._mark_record(self._decided)
         self._launch(Decided(state=self._decided), [b""], [value])
 

@@ -126,6 +126,7 @@ class Follower:
         if judged.kind is Kind.MARK:
             self._flush()
             self._check(judged, offset)
+            self.ledger.expire_ids()
         elif judged.kind is Kind.APPLICATION:
             application = self.applications.add(judged.fields)
             self.ledger.apply_application(application.index, value, self.state)

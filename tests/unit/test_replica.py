@@ -8,6 +8,7 @@ import fastavro
 import pytest
 
 from engine import limits, wire
+from engine.application import rows
 from engine.application.folder import load_application
 from engine.assembly import NoObserver, build_replica, python_host
 from engine.errors import EngineError
@@ -313,3 +314,25 @@ def test_missing_code_stops_the_partition(world: World) -> None:
     served(world)
     world.content = MemoryObjects()
     assert stopped(world, world.replica()) == "E1306"
+
+
+def test_ids_leave_the_store_when_the_dedup_floor_has_passed_them(world: World) -> None:
+    store = MemoryStore()
+    replica = world.replica(store)
+    world.until(replica, Phase.OWNING)
+    first = world.move(5)
+    world.settle(replica)
+    world.clock.time_ms += limits.DEDUP_WINDOW_MS + 2 * limits.ID_AHEAD_MS_MAX
+    for _ in range(3):
+        world.move(1)
+        world.settle(replica)
+        world.clock.time_ms += limits.MARK_INTERVAL_MS
+        world.settle(replica)
+    prefix = rows.table_prefix(rows.TABLE_PAGES)
+    pages = [rows.decode_page(*row) for row in store.view().scan(prefix, rows.prefix_end(prefix))]
+    assert pages[0].ids == []
+    assert (pages[0].first_sequence, pages[0].length) == (1, 1)
+    assert all(page.ids for page in pages[1:])
+    world.move(5, first)
+    world.settle(replica)
+    assert world.replies[-1].code == "id_expired"

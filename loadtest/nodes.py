@@ -1,0 +1,121 @@
+"""Nodes as processes of their own on a real local broker: started, asked, killed, stopped."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from engine.application.folder import load_application
+from engine.log.kafka.local import LocalKafka
+
+POLL_S = 0.1
+READY_S = 90.0
+STOP_S = 20.0
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def partita(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line to its end."""
+    command = [sys.executable, "-m", "engine.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+class LocalNodes:
+    """A broker and nodes of one application under one folder; all ended with the block."""
+
+    def __init__(self, folder: Path, data: Path, names: tuple[str, ...], brokers: int = 1) -> None:
+        self.folder, self.data = folder, data
+        self.partitions = load_application(folder).partitions
+        self.bootstrap = ""
+        self._brokers = brokers
+        self._kafka = LocalKafka(data / "kafka")
+        self._ports = {name: free_port() for name in names}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        """Start the broker and all nodes, and wait until every partition has an owner."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.bootstrap = self._kafka.start(self._brokers, 0, None).bootstrap_servers
+        try:
+            for name in self._ports:
+                self.start(name)
+            self.await_owners()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the nodes, then the broker."""
+        self.stop_nodes()
+        self._kafka.stop()
+
+    def stop_nodes(self) -> None:
+        """Ask every node to hand over and leave."""
+        for process in self._processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes.values():
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+    def start(self, name: str) -> None:
+        """Start a node; its log is NAME.log."""
+        command = [
+            *(sys.executable, "-m", "engine.cli", "serve", str(self.folder)),
+            *("--bootstrap-servers", self.bootstrap, "--node", name),
+            *("--http", f"127.0.0.1:{self._ports[name]}", "--data", str(self.data / name)),
+        ]
+        with (self.data / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(command, stderr=log, stdout=log)
+
+    def kill(self, name: str) -> None:
+        """Kill -9 a node."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def url(self, name: str) -> str:
+        """Return where a node answers."""
+        return f"http://127.0.0.1:{self._ports[name]}"
+
+    def owners(self) -> dict[int, dict[str, Any]]:
+        """Return what the owner of each partition says of it; without those that have none."""
+        found: dict[int, dict[str, Any]] = {}
+        for name in self._processes:
+            try:
+                answer = httpx.get(f"{self.url(name)}/v1/partitions", timeout=5).json()
+            except (httpx.HTTPError, ValueError):
+                continue
+            for entry in answer["partitions"]:
+                if entry["owner"] == "here":
+                    newer = entry["statistics"]["epoch"]
+                    known = found.get(entry["partition"])
+                    if known is None or known["statistics"]["epoch"] < newer:
+                        found[entry["partition"]] = entry
+        return found
+
+    def await_owners(self) -> None:
+        """Wait until every partition has an owner."""
+        deadline = time.monotonic() + READY_S
+        while len(self.owners()) < self.partitions:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"not every partition has an owner; see {self.data}/*.log")
+            time.sleep(POLL_S)
+
+    def decided(self) -> int:
+        """Return how many outcomes the owners have applied."""
+        return sum(int(entry["statistics"]["sequence"]) for entry in self.owners().values())
