@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from engine.errors import ConfigError, UnavailableError
 from engine.limits import RECORD_BYTES_MAX
 from engine.settings import LogSettings
+from engine.world import SystemClock
 
 Client = TypeVar("Client")
 Properties = dict[str, Any]
@@ -28,6 +29,8 @@ ASIDE_TIMEOUT_MS = 30_000
 FETCH_WAIT_MS = 50
 FETCH_BACKOFF_MS = 10
 FETCH_KIB_MAX = 65_536
+REPEAT_MS = 30_000
+REPEATED = frozenset({"FAIL", "GETPID", "REQTMOUT", "OFFSET", "FETCHERR"})
 
 # R1: records of a session land in order or not at all, none later than a lost one.
 APPEND = {
@@ -68,9 +71,30 @@ OWNED = frozenset(
     }
 )
 
+
+class _Quiet(logging.Filter):
+    """Lets the same kind of line through once in a while: clients repeat each failed connect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._at_ms: dict[str, int] = {}
+        self._clock = SystemClock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether this line is worth reading."""
+        text = record.getMessage()
+        if "gapless.guarantee is experimental" in text:
+            return False  # R1 asks for it; nobody can act on this line
+        kind = text.split(" ", 1)[0]
+        now_ms = self._clock.monotonic_ms()
+        if kind in REPEATED and now_ms - self._at_ms.get(kind, -REPEAT_MS) < REPEAT_MS:
+            return False
+        self._at_ms[kind if kind in REPEATED else ""] = now_ms
+        return True
+
+
 _log = logging.getLogger("partita.kafka")
-# Said at every start of a producer that guarantees what R1 asks for; nobody can act on it.
-_log.addFilter(lambda record: "gapless.guarantee is experimental" not in record.getMessage())
+_log.addFilter(_Quiet())
 
 
 def read_properties(file: Path) -> dict[str, str]:

@@ -31,6 +31,8 @@ FORMAT_TIMEOUT_S = 60.0
 READY_TIMEOUT_MS = 60_000
 STOP_TIMEOUT_MS = 20_000
 POLL_MS = 50
+EXEC_POLL_MS = 5
+EXEC_POLLS_MAX = 200
 # A heap that serves trying and testing in under 300 MB of memory.
 JAVA_FLAGS = (
     "-Xms128m",
@@ -123,16 +125,27 @@ def _listening(port: int) -> bool:
 
 def _command_line(pid: int) -> str:
     """Return a process's command line, "" if there is none (any more)."""
-    proc = Path(f"/proc/{pid}/cmdline")
-    if Path("/proc/self").exists():
+    proc = Path(f"/proc/{pid}")
+    if not Path("/proc/self").exists():
+        shown = subprocess.run(  # noqa: S603 -- a process id, on systems without /proc
+            ["/bin/ps", "-o", "command=", "-p", str(pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return shown.stdout
+    clock = SystemClock()
+    for _ in range(EXEC_POLLS_MAX):
         try:
-            return proc.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            line = (proc / "cmdline").read_bytes()
+            ended = b") Z " in (proc / "stat").read_bytes()
         except OSError:
             return ""
-    shown = subprocess.run(  # noqa: S603 -- our own process id, on systems without /proc
-        ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return shown.stdout
+        if line or ended:
+            return line.replace(b"\0", b" ").decode(errors="replace")
+        # A program that is just being replaced by another (as Java does itself) shows nothing.
+        clock.sleep_ms(EXEC_POLL_MS)
+    return ""
 
 
 class LocalKafka:
@@ -206,8 +219,8 @@ class LocalKafka:
     def running(self, broker: Broker) -> bool:
         """Return whether the recorded process is alive, and is this very broker."""
         child = self._children.get(broker.pid)
-        if child is not None and child.poll() is not None:
-            return False
+        if child is not None:
+            return child.poll() is None
         return bool(broker.pid) and str(self._properties(broker)) in _command_line(broker.pid)
 
     def log_file(self, broker: Broker) -> Path:

@@ -169,7 +169,15 @@ class Topics:
                 if not settling or self._clock.monotonic_ms() > deadline_ms:
                     what = f"the bounds of {name}/{partition} are not known"
                     raise unavailable(fault, what) from fault
+            self._refresh(name)
             self._clock.sleep_ms(POLL_MS)
+
+    def _refresh(self, name: str) -> None:
+        """Ask who leads a topic now: the client alone keeps to a leader that is none any more."""
+        try:
+            self._admin.list_topics(name, timeout=REQUEST_TIMEOUT_S)
+        except KafkaException as fault:
+            raise unavailable(fault, f"topic {name} can't be described") from fault
 
     def _ends(self, place: TopicPartition, level: IsolationLevel) -> tuple[int, int]:
         asked = [
