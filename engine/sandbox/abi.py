@@ -143,12 +143,13 @@ def parse(data: bytes, file: str) -> Description:
     if len(data) > DESCRIPTION_BYTES_MAX:
         raise _wrong(f"its description has {len(data)} bytes", file, most=DESCRIPTION_BYTES_MAX)
     try:
-        lines = data.decode().splitlines()
+        lines = data.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError:
         raise _wrong("its description is not UTF-8", file) from None
-    if not lines or lines[0] != f"abi {VERSION}":
-        first = lines[0][:40] if lines else ""
-        raise _wrong(f"its description begins with {first!r} instead of 'abi {VERSION}'", file)
+    if lines[0] != f"abi {VERSION}":
+        raise _wrong(
+            f"its description begins with {lines[0][:40]!r} instead of 'abi {VERSION}'", file
+        )
     if len(lines) > DESCRIPTION_NAMES_MAX:
         raise _wrong(f"it asks for {len(lines)} names", file, most=DESCRIPTION_NAMES_MAX)
     description = Description()
