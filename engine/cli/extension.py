@@ -14,6 +14,7 @@ from engine.cli import output
 from engine.sandbox import wasm
 from engine.sandbox.guests import load_guests
 from engine.sandbox.sdk.build import build_all
+from engine.sandbox.sdk.generate import entries
 
 app = typer.Typer(
     help="Build, check and list extensions.", no_args_is_help=True, rich_markup_mode=None
@@ -52,19 +53,16 @@ def list_(folder: Folder, as_json: AsJson = False) -> None:
 
 def describe(application: Application) -> list[dict[str, Any]]:
     """Return one row per extension; `entries` are the functions that the manifest names."""
-    runs = [command.run for command in application.commands.values()]
-    runs += [projector.run for projector in application.projectors]
     loaded = {guest.name: guest for guest in wasm.check(application)}
     rows: list[dict[str, Any]] = []
     for name, extension in application.extensions.items():
-        entries = dict.fromkeys(run.function for run in runs if run.extension == name)
         row: dict[str, Any] = {
             "name": name,
             "kind": extension.kind,
             "file": extension.target,
             "bytes": len(extension.content),
             "sha256": extension.sha256.hex(),
-            "entries": " ".join(entries),
+            "entries": " ".join(entries(application, extension)),
             "time_ms": extension.time_ms,
             "memory_kib": extension.memory_kib,
         }

@@ -69,7 +69,9 @@ def build_extension(folder: Path, application: Application, extension: Extension
     generated.mkdir(exist_ok=True)
     _replace(generated / f"{extension.name}.h", generate.header(application, extension).encode())
     target.parent.mkdir(exist_ok=True, parents=True)
-    _replace(target, compile_c(source, include=(generated,)))
+    # A function that the manifest names and the source lacks is an error of the linker.
+    exports = [f"--export={entry}" for entry in generate.entries(application, extension)]
+    _replace(target, compile_c(source, include=(generated,), link=(*_LINK, *exports)))
     return target
 
 

@@ -62,6 +62,13 @@ def header(application: Application, extension: Extension) -> str:
     return "\n".join(_Header(application, extension).lines()) + "\n"
 
 
+def entries(application: Application, extension: Extension) -> list[str]:
+    """Return the functions of an extension that the manifest names."""
+    runs = [command.run for command in application.commands.values()]
+    runs += [projector.run for projector in application.projectors]
+    return list(dict.fromkeys(run.function for run in runs if run.extension == extension.name))
+
+
 @dataclass(slots=True, frozen=True)
 class _Scope:
     """Where fields are: how C names them, how the description does, and who holds them.
@@ -98,7 +105,7 @@ class _Header:
         yield '#include "partita.h"'
         yield ""
         yield f"/* What `{name}` consists of: define each of these. */"
-        for entry in self._entries():
+        for entry in entries(application, self._extension):
             yield f'PARTITA_EXPORT("{entry}") void {entry}(void);'
         yield from self._context()
         for command in application.commands.values():
@@ -115,13 +122,6 @@ class _Header:
             yield from self._view(view)
         yield from self._description()
         yield "#endif"
-
-    def _entries(self) -> list[str]:
-        application = self._application
-        runs = [command.run for command in application.commands.values()]
-        runs += [projector.run for projector in application.projectors]
-        mine = [run.function for run in runs if run.extension == self._extension.name]
-        return list(dict.fromkeys(mine))
 
     def _ordinal(self, kind: str, words: str) -> int:
         known = self._statements["field" if kind == "key" else kind]
@@ -327,7 +327,7 @@ class _Header:
             yield _procedure(f"{scope.prefix}_write({given})", write)
 
     def _description(self) -> Iterator[str]:
-        statements = [f"entry {entry}" for entry in self._entries()]
+        statements = [f"entry {entry}" for entry in entries(self._application, self._extension)]
         for kind in self._statements.values():
             statements += kind
         yield ""
