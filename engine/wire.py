@@ -7,16 +7,16 @@ skippable, so `head` can judge it without decoding the rest, even of an unknown 
 """
 
 import functools
-import io
 import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, cast
 
-import fastavro
 import xxhash
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from engine import avro
+from engine.avro import SCALARS, Form, Member, WireError, read_boolean, read_long, read_sized
 from engine.model import HostState, Position
 
 MAGIC = b"\xc3\x01"
@@ -32,10 +32,6 @@ class Kind(StrEnum):
     MARK = "mark"
     APPLICATION = "application"
     SWITCH = "switch"
-
-
-class WireError(ValueError):
-    """Bytes that are not what they should be; the caller decides what that means."""
 
 
 class Head(NamedTuple):
@@ -117,33 +113,61 @@ def crc64(schema: Any) -> int:
     return int.from_bytes(bytes.fromhex(digest), "little", signed=True)
 
 
+def _form(schema: Any, named: dict[str, Form]) -> Form:
+    """Return the form of a schema of the engine's own; what they don't use is not known here."""
+    if isinstance(schema, list):
+        null, other = cast("list[Any]", schema)
+        assert null == "null"
+        return avro.nullable(_form(other, named))
+    if isinstance(schema, str):
+        return SCALARS.get(schema) or named[schema]
+    kind = schema["type"]
+    if kind == "array":
+        return avro.array(_form(schema["items"], named))
+    if kind == "map":
+        return avro.mapping(_form(schema["values"], named))
+    if kind == "fixed":
+        form = avro.fixed(schema["size"])
+    elif kind == "enum":
+        form = avro.enum(schema["symbols"])
+    else:
+        assert kind == "record"
+        form = avro.record(
+            [
+                Member(
+                    field["name"],
+                    _form(field["type"], named),
+                    "default" in field,
+                    field.get("default"),
+                )
+                for field in schema["fields"]
+            ]
+        )
+    named[schema["name"]] = form
+    return form
+
+
 class _Codec:
     """One schema with the prefix its records carry."""
 
     def __init__(self, name: str) -> None:
         raw = json.loads((_schema_folder() / f"{name}.avsc").read_text())
         self.fingerprint = crc64(raw)
-        self.schema = fastavro.parse_schema(raw, named_schemas={})
         self.prefix = MAGIC + self.fingerprint.to_bytes(8, "little", signed=True)
+        self._form = _form(raw, {})
 
     def encode(self, fields: Any) -> bytes:
-        out = io.BytesIO()
-        out.write(self.prefix)
-        fastavro.schemaless_writer(out, self.schema, fields)
-        return out.getvalue()
+        out = bytearray(self.prefix)
+        self._form.write(fields, out)
+        return bytes(out)
 
     def decode(self, value: bytes) -> dict[str, Any]:
         if value[:HEADER_BYTES] != self.prefix:
             raise WireError("not of this schema")
-        source = io.BytesIO(value)
-        source.seek(HEADER_BYTES)
         try:
-            fields = fastavro.schemaless_reader(source, self.schema, None)
-        except Exception as fault:  # fastavro raises whatever its parser meets
+            return avro.decode(self._form, value, HEADER_BYTES)
+        except WireError as fault:
             raise WireError(f"cut off or damaged: {fault}") from fault
-        if source.tell() != len(value):
-            raise WireError(f"{len(value) - source.tell()} bytes too many")
-        return cast("dict[str, Any]", fields)
 
 
 _EVENTS = {kind: _Codec(kind.value) for kind in Kind}
@@ -207,30 +231,15 @@ def decode_outcome(value: bytes) -> Outcome:
     return cast("Outcome", _EVENTS[Kind.OUTCOME].decode(value))
 
 
-def _long(value: bytes, at: int) -> tuple[int, int]:
-    """Decode Avro's zigzag variable-length long at `at`; return (number, next index)."""
-    number = shift = 0
-    while True:
-        byte = value[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-        shift += 7
-        if shift > 63:
-            raise WireError("a long of more than 10 bytes")
-    return (number >> 1) ^ -(number & 1), at
-
-
 def head(value: bytes | None) -> Head | None:
     """Return an event record's first fields, or None for bytes that are no event record."""
     if value is None or value[:2] != MAGIC:
         return None
     try:
-        epoch, at = _long(value, HEADER_BYTES)
-        sequence, at = _long(value, at)
-        previous, at = _long(value, at)
-        skippable = value[at] != 0
+        epoch, at = read_long(value, HEADER_BYTES)
+        sequence, at = read_long(value, at)
+        previous, at = read_long(value, at)
+        skippable, _ = read_boolean(value, at)
     except (IndexError, WireError):
         return None
     kind = _KIND_OF.get(value[:HEADER_BYTES])
@@ -241,14 +250,20 @@ _INPUTS = ("commands", "emits", "timer")
 
 
 def outcome_input(value: bytes) -> tuple[str, int]:
-    """Return an outcome's input and input offset without decoding the rest of it."""
+    """Return an outcome's input and input offset without decoding the rest of it.
+
+    Raises WireError or IndexError for bytes that are no outcome.
+    """
     at = HEADER_BYTES
     for _ in range(3):
-        _, at = _long(value, at)
-    length, at = _long(value, at + 1)
-    _, at = _long(value, at + length)
-    source, at = _long(value, at + 16)
-    offset, at = _long(value, at)
+        _, at = read_long(value, at)
+    _, at = read_boolean(value, at)
+    _, at = read_sized(value, at)
+    _, at = read_long(value, at)
+    source, at = read_long(value, at + 16)
+    offset, at = read_long(value, at)
+    if not 0 <= source < len(_INPUTS):
+        raise WireError(f"an input of {source}")
     return _INPUTS[source], offset
 
 

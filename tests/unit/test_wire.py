@@ -259,6 +259,47 @@ def test_any_body_is_a_command_or_a_wire_error(body: bytes) -> None:
         return
 
 
+FEW = {name: COMMAND[name] for name in ("command_id", "name", "args_schema", "args")}
+INT_TOO_LARGE = b"\x80\x80\x80\x80\x20"  # 2**32, zigzag
+
+
+@pytest.mark.parametrize(
+    ("at", "changed"),
+    [
+        (-7, b"\x03"),  # branch -2 of a union, which some readers take for null
+        (-7, b"\x01"),
+        (-7, b"\x04"),
+        (-5, b"\x02" + INT_TOO_LARGE + b"\x00"),  # reply.partition
+        (-4, b"\x02\x01\x00"),  # principal.subject of length -1
+        (-3, b"\x02\x02\xff"),  # a token that is not UTF-8
+        (-3, b"\x02" + b"\xff" * 9 + b"\x7f"),  # a length of more than 64 bits
+    ],
+)
+def test_a_command_that_lenient_readers_take_is_refused(at: int, changed: bytes) -> None:
+    value = wire.encode_command(FEW)
+    assert value.endswith(bytes(7))
+    with pytest.raises(WireError):
+        wire.decode_command(value[:at] + changed + value[len(value) + at + 1 :])
+
+
+def test_an_outcome_that_lenient_readers_take_is_refused() -> None:
+    value = wire.encode_event(Kind.OUTCOME, OUTCOME)
+    assert wire.outcome_input(value) == ("commands", 99)
+    source = value.index(ID) + len(ID)
+    for number in (b"\x01", b"\x03", b"\x06"):  # -1 and -2 count from the end in Python
+        forged = value[:source] + number + value[source + 1 :]
+        with pytest.raises(WireError):
+            wire.decode_outcome(forged)
+        with pytest.raises(WireError):
+            wire.outcome_input(forged)
+    flag = value.index(b"\x00", wire.HEADER_BYTES)
+    assert wire.head(value[:flag] + b"\x01" + value[flag + 1 :]).skippable
+    forged = value[:flag] + b"\x02" + value[flag + 1 :]
+    assert wire.head(forged) is None
+    with pytest.raises(WireError):
+        wire.decode_outcome(forged)
+
+
 def test_optional_fields_may_be_left_out_of_a_command() -> None:
     few = {name: COMMAND[name] for name in ("command_id", "name", "args_schema", "args")}
     command = wire.decode_command(wire.encode_command(few))
