@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from engine.cli.kafka import app
 from engine.errors import ConfigError, UnavailableError
 from engine.log.kafka import jars, java
-from engine.log.kafka.local import LocalKafka, free_ports
+from engine.log.kafka.local import LocalKafka
+from engine.log.kafka.processes import free_ports
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from kafka_fixture import client, delete_records, delete_topics, own_kafka
 from engine import wire
 from engine.errors import LogError, UnavailableError
 from engine.limits import RECORD_BYTES_MAX, REQUESTS_WAITING_MAX
-from engine.log.kafka.local import free_ports
 from engine.log.kafka.logs import KafkaLogs
+from engine.log.kafka.processes import free_ports
 from engine.log.kafka.reader import LANE_RECORDS_MAX
 from engine.model import Reply, ReplyTo
 from engine.settings import LogSettings

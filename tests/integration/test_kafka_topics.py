@@ -9,8 +9,8 @@ from kafka_fixture import client, delete_topics
 from engine.errors import ConfigError, LogError, UnavailableError
 from engine.limits import RECORD_BYTES_MAX
 from engine.log.kafka.connection import APPEND, READ, Connection, read_properties
-from engine.log.kafka.local import free_ports
 from engine.log.kafka.logs import KafkaLogs
+from engine.log.kafka.processes import free_ports
 from engine.log.kafka.topics import Topics, plans
 from engine.settings import LogSettings
 

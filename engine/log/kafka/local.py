@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -22,17 +21,15 @@ from confluent_kafka.admin import AdminClient
 from engine.errors import ConfigError, UnavailableError
 from engine.log.kafka import jars
 from engine.log.kafka.java import find_java
+from engine.log.kafka.processes import HOST, command_line, free_ports, listening
 from engine.world import SystemClock, SystemRandom
 
-HOST = "127.0.0.1"
 PORT_DEFAULT = 9092
 BROKERS = (1, 3)
 FORMAT_TIMEOUT_S = 60.0
 READY_TIMEOUT_MS = 60_000
 STOP_TIMEOUT_MS = 20_000
 POLL_MS = 50
-EXEC_POLL_MS = 5
-EXEC_POLLS_MAX = 200
 # A heap that serves trying and testing in under 300 MB of memory.
 JAVA_FLAGS = (
     "-Xms128m",
@@ -100,52 +97,6 @@ class Cluster:
     def bootstrap_servers(self) -> str:
         """Return the brokers' addresses as clients take them."""
         return ",".join(f"{HOST}:{broker.port}" for broker in self.brokers)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind((HOST, 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def _listening(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
-
-
-def _command_line(pid: int) -> str:
-    """Return a process's command line, "" if there is none (any more)."""
-    proc = Path(f"/proc/{pid}")
-    if not Path("/proc/self").exists():
-        shown = subprocess.run(  # noqa: S603 -- a process id, on systems without /proc
-            ["/bin/ps", "-o", "command=", "-p", str(pid)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return shown.stdout
-    clock = SystemClock()
-    for _ in range(EXEC_POLLS_MAX):
-        try:
-            line = (proc / "cmdline").read_bytes()
-            ended = b") Z " in (proc / "stat").read_bytes()
-        except OSError:
-            return ""
-        if line or ended:
-            return line.replace(b"\0", b" ").decode(errors="replace")
-        # A program that is just being replaced by another (as Java does itself) shows nothing.
-        clock.sleep_ms(EXEC_POLL_MS)
-    return ""
 
 
 class LocalKafka:
@@ -221,7 +172,7 @@ class LocalKafka:
         child = self._children.get(broker.pid)
         if child is not None:
             return child.poll() is None
-        return bool(broker.pid) and str(self._properties(broker)) in _command_line(broker.pid)
+        return bool(broker.pid) and str(self._properties(broker)) in command_line(broker.pid)
 
     def log_file(self, broker: Broker) -> Path:
         """Return the broker's own log."""
@@ -268,7 +219,7 @@ class LocalKafka:
     def _check_ports(self, brokers: list[Broker]) -> None:
         for broker in brokers:
             for port in (broker.port, broker.controller_port):
-                if _listening(port):
+                if listening(port):
                     raise UnavailableError(
                         "E1404",
                         f"port {port} is in use by another process",

@@ -137,6 +137,8 @@ class Topics:
         if missing:
             self._create(missing, brokers)
             found = self._wait_visible(wanted)
+            for name in missing:
+                self._wait_serving(name, len(found[name].partitions))
         settings = self._settings(list(wanted))
         faults: list[str] = []
         for name, plan in wanted.items():
@@ -280,6 +282,26 @@ class Topics:
                 return found
             if self._clock.monotonic_ms() > deadline_ms:
                 raise UnavailableError("E1401", "topics were made, but don't become ready")
+            self._clock.sleep_ms(POLL_MS)
+
+    def _wait_serving(self, name: str, partitions: int) -> None:
+        """Wait until the leaders of a new topic do what they were chosen for."""
+        latest = _types.OffsetSpec.latest()
+        waiting = {TopicPartition(name, number): latest for number in range(partitions)}
+        deadline_ms = self._clock.monotonic_ms() + VISIBLE_TIMEOUT_MS
+        while True:
+            asked = self._admin.list_offsets(waiting, request_timeout=REQUEST_TIMEOUT_S)
+            for place, future in asked.items():
+                try:
+                    future.result(REQUEST_TIMEOUT_S + 1)
+                    del waiting[place]
+                except (KafkaException, TimeoutError) as fault:
+                    settling = isinstance(fault, KafkaException) and code_of(fault) in SETTLING
+                    if not settling or self._clock.monotonic_ms() > deadline_ms:
+                        raise unavailable(fault, f"{name} doesn't become ready") from fault
+            if not waiting:
+                return
+            self._refresh(name)
             self._clock.sleep_ms(POLL_MS)
 
     def _settings(self, names: list[str]) -> dict[str, dict[str, str]]:
