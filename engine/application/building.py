@@ -28,6 +28,7 @@ from engine.limits import TABLE_MAX, TABLE_RECORDS_FIRST, TABLE_VIEWS_FIRST
 
 Problems = list[tuple[str, str]]
 
+RESERVED_COLUMNS = frozenset({"after", "limit", "min_sequence"})  # parameters of every query
 _CHECKED = frozenset({"int", "long", "float", "double"})
 
 
@@ -132,6 +133,11 @@ def _cross_problems(manifest: Manifest) -> Problems:
             (f"views.{name}.key", f"the column {column} is there twice")
             for column in sorted(set(columns))
             if columns.count(column) > 1
+        ]
+        problems += [
+            (f"views.{name}.key", f"a query has a parameter {column}: no column can be named so")
+            for column in columns
+            if column in RESERVED_COLUMNS
         ]
     problems += _projector_problems(manifest)
     return problems

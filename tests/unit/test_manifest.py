@@ -127,6 +127,8 @@ def test_the_fingerprint_covers_every_part(tmp_path: Path) -> None:
         ('"bank:credit"', '"bnk:credit"', "commands.credit.run", "did you mean bank?"),
         ('"day:date"', '"day:dat"', "views.statement.key.0", "name:kind"),
         ('"day:date"', '"entry:date"', "views.statement.key", "entry is there twice"),
+        ('"entry:long"', '"limit:long"', "views.statement.key", "a parameter limit"),
+        ('"day:date"', '"min_sequence:long"', "views.statement.key", "a parameter min_sequence"),
         ('"account.update"', '"acount.update"', "projectors.statement.on", "did you mean account?"),
         ('"account.update"', '"account.execute"', "projectors.statement.on", "no command account"),
         ('"account.update"', '"account.delete"', "projectors.statement.on.0", "record.create"),
