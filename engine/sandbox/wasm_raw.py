@@ -52,6 +52,7 @@ def _brief(name: str) -> Any:
 
 _LIBRARY: Any = ctypes.PyDLL(importlib.import_module("wasmtime._ffi").filename)
 _memory_data = _brief("wasmtime_memory_data")
+_memory_data.restype = ctypes.c_void_p  # an address is all that is wanted
 _memory_data_size = _brief("wasmtime_memory_data_size")
 _set_epoch_deadline = _brief("wasmtime_context_set_epoch_deadline")
 _global_set = _brief("wasmtime_global_set")
@@ -190,9 +191,8 @@ class Memory:
         self._address, self._size = self._look()
 
     def _look(self) -> tuple[int, int]:
-        data = _memory_data(self._context, self._handle)
-        address = ctypes.cast(data, ctypes.c_void_p).value or 0
-        return address, int(_memory_data_size(self._context, self._handle))
+        address = _memory_data(self._context, self._handle)
+        return address or 0, int(_memory_data_size(self._context, self._handle))
 
     def place(self) -> tuple[int, int]:
         """Return (address, size in bytes)."""
