@@ -10,7 +10,7 @@ import time
 import structlog
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +22,7 @@ from engine.http.parameters import routing_path
 from engine.http.problems import HttpCode, Problem, from_error
 
 ROUTE = "partita.route"
+GONE_STATUS = 499  # as proxies count a client that hung up before its request was whole
 _OPEN = frozenset({"/health/live", "/health/ready"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -57,6 +58,8 @@ class Entrance:
         try:
             self._admit(scope)
             await self._app(scope, receive, noted)
+        except ClientDisconnect:
+            status = GONE_STATUS  # nobody is there to be answered
         except Exception as fault:
             if status:
                 # The answer has begun: ending the connection is all that is left to say.

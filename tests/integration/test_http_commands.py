@@ -7,12 +7,13 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from http_world import Bent, client, start_node, wait_ready
+from http_world import Bent, client, http_settings, start_node, wait_ready
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.testing import capture_logs
 
 from engine import limits, wire
 from engine.errors import Code, LogError, UnavailableError
-from engine.http import Waits
+from engine.http import Waits, create_app
 from engine.model import Lookup, Phase, Progress, Reply
 from engine.node.node import Node
 from engine.telemetry.traces import Traces
@@ -429,3 +430,42 @@ async def test_a_trace_follows_a_command_from_http_into_the_walk(
     assert apply.context is not None
     assert apply.context.trace_id == request.context.trace_id
     assert sum(span.name == "apply" for span in memory.get_finished_spans()) == 1
+
+
+async def test_a_client_that_hangs_up_before_its_body_is_no_fault(node: Node) -> None:
+    app = create_app(node, http_settings(), None, None, None)
+    path = BASE.format("gone", "put")
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [
+            (b"host", b"localhost"),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"20"),
+        ],
+    }
+    messages = [
+        {"type": "http.request", "body": b'{"count"', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    answered: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    with capture_logs() as logs:
+        await app(scope, receive, send)
+    assert (answered, logs) == ([], [])
+    assert (await _sequences(node, "gone")) == []
+
+
+async def _sequences(node: Node, workspace: str) -> list[int]:
+    async with client(node) as http:
+        found = await http.get(f"/v1/workspaces/{workspace}/events")
+    return [event["sequence"] for event in found.json()["events"]]
