@@ -196,18 +196,22 @@ class Connection:
         }
         return self._made(Producer, own)
 
-    def reader(self, name: str, *, committed: bool, ends: bool = False) -> Consumer:
+    def reader(
+        self, name: str, *, committed: bool, ends: bool = False, random: bool = False
+    ) -> Consumer:
         """Return a consumer that is told its partitions and offsets, and commits nothing.
 
-        With `ends` it says so (as an error message) whenever it has read all there is.
+        With `ends` it says so (as an error message) whenever it has read all there is. A `random`
+        one fetches little and often: a new place waits for the fetch under way at the old one.
         """
         own = READ | {
             "enable.partition.eof": ends,
             "group.id": self.group(f".{name}.{self._process}"),
             "isolation.level": "read_committed" if committed else "read_uncommitted",
-            "fetch.wait.max.ms": FETCH_WAIT_MS,
+            "fetch.wait.max.ms": 1 if random else FETCH_WAIT_MS,
             "fetch.queue.backoff.ms": FETCH_BACKOFF_MS,
-            "queued.min.messages": 10_000,
+            "queued.min.messages": 1 if random else 10_000,
+            "fetch.message.max.bytes": 65_536 if random else RECORD_BYTES_MAX,
             "queued.max.messages.kbytes": FETCH_KIB_MAX,
             "check.crcs": True,
         }

@@ -31,14 +31,23 @@ CLOSE_FLUSH_S = 2.0
 
 
 class KafkaLogs:
-    """One connection to the logs of one application. Raises E1401 while no broker answers."""
+    """One connection to the logs of one application. Raises E1401 while no broker answers.
+
+    `make` missing topics, as a node does; somebody who only reads says E1301 instead.
+    """
 
     def __init__(
-        self, settings: LogSettings, application: str, partitions: int, process: str = "client"
+        self,
+        settings: LogSettings,
+        application: str,
+        partitions: int,
+        process: str = "client",
+        *,
+        make: bool = True,
     ) -> None:
         self.connection = Connection(settings, application, process)
         self.topics = Topics(self.connection, partitions)
-        self.topics.ensure()
+        self.topics.ensure(make=make)
         self._closers: list[Callable[[], None]] = []
         self.partitions = partitions
         self._clock = SystemClock()

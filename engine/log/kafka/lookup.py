@@ -31,7 +31,7 @@ class Lookups:
     def __init__(self, connection: Connection, topics: Topics) -> None:
         self._topic = connection.topic("events")
         self._topics = topics
-        self._consumer = connection.reader("lookup", committed=False)
+        self._consumer = connection.reader("lookup", committed=False, random=True)
         self._clock = SystemClock()
         self._changed = threading.Condition()
         self._wanted: OrderedDict[Place, None] = OrderedDict()

@@ -200,6 +200,10 @@ class TopicReader:
         # is still under way from the old place.
         off = [TopicPartition(self._topic, p) for p in wishes if self._lanes[p].assigned]
         if off:
+            # Being paused outlives being taken off.
+            paused = [place for place in off if self._lanes[place.partition].paused]
+            if paused:
+                self._consumer.resume(paused)
             self._consumer.incremental_unassign(off)
         on = [TopicPartition(self._topic, p, at) for p, at in wishes.items() if at is not None]
         if on:

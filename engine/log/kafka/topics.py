@@ -128,12 +128,20 @@ class Topics:
         self._ids: dict[str, tuple[str, int]] = {}
         self.commands_retention_ms = COMMANDS_RETENTION_MS
 
-    def ensure(self) -> None:
-        """Make what is missing, check what is there; raise E1301 naming every mismatch."""
+    def ensure(self, *, make: bool = True) -> None:
+        """Check what is there, raise E1301 naming every mismatch; `make` what is missing."""
         brokers = self._brokers()
         wanted = {self._connection.topic(plan.kind): plan for plan in plans(self._partitions)}
         found = self._describe(list(wanted))
         missing = {name: plan for name, plan in wanted.items() if name not in found}
+        if missing and not make:
+            raise LogError(
+                "E1301",
+                f"{', '.join(missing)}: there is no such topic",
+                "Check the broker's address and the topic prefix; a node makes topics, readers "
+                "never do",
+                server=self._connection.settings.bootstrap_servers,
+            )
         if missing:
             self._create(missing, brokers)
             found = self._wait_visible(wanted)
