@@ -98,7 +98,6 @@ class Aircraft:
 
     carrier: str
     airport: str
-    seen: bool = False  # from its first departure or cancellation on
     state: str = "ground"
     since: int = 0  # minutes
     flight: Flight | None = None
@@ -107,10 +106,8 @@ class Aircraft:
     by_day: dict[str, Totals] = field(default_factory=dict)
     by_route: dict[tuple[str, str], Totals] = field(default_factory=dict)
 
-    def status(self) -> dict[str, Any] | None:
-        """Return the row of the view `status` in its JSON form; None where there is none."""
-        if not self.seen:
-            return None
+    def status(self) -> dict[str, Any]:
+        """Return the row of the view `status` in its JSON form."""
         names = ("departures", "arrivals", "cancellations", "unreported", "miles", "air_minutes")
         return {
             "carrier": self.carrier,
@@ -195,7 +192,7 @@ def _depart(fleet: dict[str, Aircraft], flight: Flight) -> str:
             row.unreported += 1
         if lost in aircraft.legs:
             aircraft.legs[aircraft.legs.index(lost)] = None
-    aircraft.seen, aircraft.state, aircraft.airport = True, "air", flight.dest
+    aircraft.state, aircraft.airport = "air", flight.dest
     aircraft.since, aircraft.flight = flight.departed, flight
     aircraft.counts["departures"] += 1
     for row in aircraft.totals(flight):
@@ -224,7 +221,6 @@ def _cancel(fleet: dict[str, Aircraft], flight: Flight) -> str:
     if aircraft is None or flight not in aircraft.legs:
         return "not_scheduled"
     aircraft.legs[aircraft.legs.index(flight)] = None
-    aircraft.seen = True
     aircraft.counts["cancellations"] += 1
     for row in aircraft.totals(flight):
         row.cancelled += 1

@@ -78,7 +78,12 @@ void schedule(void)
     const char *text = (const char *)&args;
     name_t name = {args.day, args.number, text + args.origin.offset};
     plan_t plan = plan_get();
-    if (!plan_exists(plan)) plan = plan_create();
+    if (!plan_exists(plan)) {
+        plan = plan_create();
+        aircraft_t aircraft = aircraft_create();
+        aircraft_set_carrier(aircraft, text + args.carrier.offset, 2);
+        aircraft_set_airport(aircraft, name.origin, 3);
+    }
     plan_legs_t place;
     if (!place_leg(plan, name, args.scheduled_at, &place)) return;
 
@@ -90,7 +95,6 @@ void schedule(void)
         .scheduled_at = args.scheduled_at,
         .nulls = FLIGHT_ROW_DEPARTED_AT_NULL | FLIGHT_ROW_ARRIVED_AT_NULL,
     };
-    flight_row_set_carrier(&flight, text + args.carrier.offset, 2);
     flight_row_set_origin(&flight, name.origin, 3);
     flight_row_set_dest(&flight, text + args.dest.offset, 3);
     flight_t created = flight_create();
@@ -104,18 +108,6 @@ void schedule(void)
     };
     plan_legs_row_set_origin(&leg, name.origin, 3);
     plan_legs_write(place, &leg);
-}
-
-/* The aircraft of a flight in its plan: there from its first departure or cancellation on. */
-static aircraft_t known_aircraft(const flight_row *flight)
-{
-    aircraft_t aircraft = aircraft_get();
-    if (!aircraft_exists(aircraft)) {
-        aircraft = aircraft_create();
-        aircraft_set_carrier(aircraft, (const char *)flight + flight->carrier.offset, 2);
-        aircraft_set_airport(aircraft, (const char *)flight + flight->origin.offset, 3);
-    }
-    return aircraft;
 }
 
 /* The flight an aircraft is still said to be on must have ended long ago: note that nobody
@@ -155,7 +147,7 @@ void depart(void)
         return;
     }
     aircraft_row row;
-    aircraft_t aircraft = known_aircraft(&flight);
+    aircraft_t aircraft = aircraft_get();
     aircraft_read(aircraft, &row);
     if (row.state == AIRCRAFT_STATE_AIR) {
         if (args.departed_at - row.since < FLIGHT_MAX_MS) {
@@ -231,14 +223,12 @@ void cancel(void)
         partita_reject("not_scheduled", "this flight is not in the aircraft's plan");
         return;
     }
-    flight_row flight;
     flight_t cancelled = flight_get(leg.flight);
-    flight_read(cancelled, &flight);
-    if (flight.state != FLIGHT_STATE_SCHEDULED) {
+    if (flight_state(cancelled) != FLIGHT_STATE_SCHEDULED) {
         partita_reject("already_departed", "this flight has departed");
         return;
     }
-    aircraft_t aircraft = known_aircraft(&flight);
+    aircraft_t aircraft = aircraft_get();
     flight_set_state(cancelled, FLIGHT_STATE_CANCELLED);
     aircraft_set_cancellations(aircraft, aircraft_cancellations(aircraft) + 1);
     plan_legs_set_flight(place, 0);
