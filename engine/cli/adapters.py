@@ -30,10 +30,10 @@ def python_host() -> StateHost:
 
 
 def kafka_logs(settings: LogSettings, application: str, partitions: int) -> "KafkaLogs":
-    """Connect to an application's topics."""
+    """Connect to an application's topics, all of which must be there."""
     from engine.log.kafka.logs import KafkaLogs  # noqa: PLC0415 - the broker's client loads slowly
 
-    return KafkaLogs(settings, application, partitions)
+    return KafkaLogs(settings, application, partitions, make=False)
 
 
 def kafka_content(logs: "KafkaLogs") -> Stored:

@@ -2,6 +2,7 @@
 
 import orjson
 import pytest
+from confluent_kafka.admin import AdminClient
 from purse import Runner, move, write_purse
 from typer.testing import CliRunner
 
@@ -105,3 +106,15 @@ class _Ticking:
         self._world.runner.replica.tick()
         self._world.logs.wait(timeout_ms)
         self._own.wait(timeout_ms)
+
+
+def test_readers_make_no_topics(world, tmp_path):
+    write_purse(tmp_path / "purse", "purse-nobody-made")
+    for words in (("verify",), ("events", "tail"), ("command", "list-rejected")):
+        result = world.run(*words, tmp_path / "purse")
+        assert result.exit_code == 5, result.output
+        assert "E1301" in result.stderr
+        assert "purse-nobody-made.commands" in result.stderr
+        assert world.kafka in result.stderr
+    known = AdminClient({"bootstrap.servers": world.kafka}).list_topics(timeout=30).topics
+    assert [name for name in known if "nobody-made" in name] == []
