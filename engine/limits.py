@@ -52,6 +52,13 @@ TYPES_MAX = 1_000  # of records, commands, views, projectors, extensions: each
 FIELDS_MAX = 1_000
 SCHEMA_DEPTH_MAX = 8
 KEY_COLUMNS_MAX = 16
+OCCURS_MAX = 1_000  # nested records of one type below one parent
+NESTING_MAX = 8
+PATTERN_LENGTH_MAX = 1_000
+PATTERN_STATES_MAX = 1_024
+PATTERN_POSITIONS_MAX = 2_048  # characters of a pattern once its repetitions are written out
+CHOICES_MAX = 1_000
+UNIQUES_MAX = 1_000_000  # numbers of uniques, those of removed ones too
 
 # Ids.
 TEMPORARY_ID_MAX = 65_535

@@ -107,6 +107,11 @@ def _schema_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "schemas"
 
 
+def schema_text(name: str) -> str:
+    """Return the text of one of the engine's own schemas."""
+    return (_schema_folder() / f"{name}.avsc").read_text()
+
+
 def crc64(schema: Any) -> int:
     """Return the CRC-64-AVRO fingerprint of a schema as the signed number Avro's long holds."""
     digest = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
@@ -151,7 +156,7 @@ class _Codec:
     """One schema with the prefix its records carry."""
 
     def __init__(self, name: str) -> None:
-        raw = json.loads((_schema_folder() / f"{name}.avsc").read_text())
+        raw = json.loads(schema_text(name))
         self.fingerprint = crc64(raw)
         self.prefix = MAGIC + self.fingerprint.to_bytes(8, "little", signed=True)
         self._form = _form(raw, {})
@@ -176,6 +181,8 @@ _COMMAND = _Codec("command")
 _REPLY = _Codec("reply")
 _NODE = _Codec("node")
 _POSITION = _Codec("position")
+_CHANGES = _Codec("changes")
+_CHANGED = _Codec("changed")
 
 
 def hash64(value: bytes) -> int:
@@ -295,6 +302,31 @@ def encode_node(fields: Any) -> bytes:
 def decode_node(value: bytes) -> dict[str, Any]:
     """Decode a heartbeat; raise WireError if it is not one."""
     return _NODE.decode(value)
+
+
+def encode_changes(changes: list[dict[str, Any]]) -> bytes:
+    """Encode the arguments of a generic command; like all arguments, without a prefix."""
+    return _CHANGES.encode({"changes": changes})[HEADER_BYTES:]
+
+
+def decode_changes(args: bytes) -> list[dict[str, Any]]:
+    """Decode the arguments of a generic command; raise WireError."""
+    return cast("list[dict[str, Any]]", _CHANGES.decode(_CHANGES.prefix + args)["changes"])
+
+
+def encode_changed(ids: dict[int, int]) -> bytes:
+    """Encode a generic command's result: which temporary id became which."""
+    named = {str(temporary): number for temporary, number in ids.items()}
+    return _CHANGED.encode({"ids": named})[HEADER_BYTES:]
+
+
+def decode_changed(result: bytes) -> dict[int, int]:
+    """Decode a generic command's result; raise WireError."""
+    named = _CHANGED.decode(_CHANGED.prefix + result)["ids"]
+    try:
+        return {int(temporary): number for temporary, number in named.items()}
+    except ValueError as fault:
+        raise WireError(f"a temporary id is a number: {fault}") from fault
 
 
 def encode_position(position: Position, format_: int) -> bytes:

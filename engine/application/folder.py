@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 
 from engine.application.building import Parts, build, schema_files
-from engine.application.manifest import MANIFEST_FILE, Manifest, parse_manifest, wrong
+from engine.application.manifest import MANIFEST_FILE, parse_manifest, wrong
+from engine.application.sections import Manifest
 from engine.application.types import Application
 from engine.errors import ApplicationError
 from engine.limits import (

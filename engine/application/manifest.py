@@ -1,174 +1,26 @@
-"""The manifest, application.toml: what may stand in it, and every error in it at once.
+"""The manifest, application.toml: reads it, and tells every error in it at once.
 
-Owns the file's own rules. Whether it fits the schemas and extensions beside it is said in
-`application.building`.
+Owns the words of its errors. What its sections may hold is said in `application.sections`;
+whether it fits the schemas and extensions beside it, in `application.building`.
 """
 
 import difflib
 import re
 import tomllib
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
+from pydantic import ValidationError
+
+from engine.application.sections import (
+    SECTIONS,
+    ApplicationSection,
+    CheckSection,
+    Manifest,
+    Section,
 )
-
 from engine.errors import ApplicationError
-from engine.limits import (
-    COMMAND_TIME_MS_DEFAULT,
-    COMMAND_TIME_MS_MAX,
-    GUEST_MEMORY_KIB_DEFAULT,
-    GUEST_MEMORY_KIB_MAX,
-    KEY_COLUMNS_MAX,
-    PARTITIONS_MAX,
-    TYPES_MAX,
-)
 
 MANIFEST_FILE = "application.toml"
-COLUMN_KINDS = ("long", "date", "time", "double", "string", "bytes", "boolean")
-RECORD_OPERATIONS = ("create", "update", "activate", "deactivate")
-
-_PATTERNS = {
-    "application": (r"[a-z][a-z0-9_-]{0,63}", "lower-case letters, digits, - and _"),
-    "name": (r"[a-z][a-z0-9_]{0,63}", "a name of lower-case letters, digits and _"),
-    "file": (r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", "a file of the folder"),
-    "function": (r"[a-z][a-z0-9_]{0,63}:[A-Za-z_]\w*", "extension:function"),
-    "class": (r"[A-Za-z_]\w*:[A-Za-z_]\w*", "module:Class"),
-    "event": (
-        rf"[a-z][a-z0-9_]{{0,63}}\.({'|'.join(RECORD_OPERATIONS)}|execute)",
-        "record.create, record.update, record.activate, record.deactivate or command.execute",
-    ),
-    "column": (
-        rf"[A-Za-z_]\w*:({'|'.join(COLUMN_KINDS)})",
-        f"name:kind, with a kind of {', '.join(COLUMN_KINDS)}",
-    ),
-    "version": (
-        r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,64})?",
-        "a semantic version such as 1.0.0",
-    ),
-}
-
-
-def _shaped(shape: str) -> AfterValidator:
-    pattern, meaning = _PATTERNS[shape]
-    compiled = re.compile(pattern + r"\Z", re.ASCII)
-
-    def check(value: str) -> str:
-        if not compiled.match(value):
-            raise ValueError(f"must be {meaning}, not {value!r}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _number(value: object) -> object:
-    if type(value) not in {int, float} or value != value:  # noqa: PLR0124  (nan is no bound)
-        raise ValueError(f"must be a number, not {value!r}")
-    return value
-
-
-Name = Annotated[str, _shaped("name")]
-File = Annotated[str, _shaped("file")]
-Function = Annotated[str, _shaped("function")]
-Number = Annotated[Any, BeforeValidator(_number)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class ApplicationSection(_Section):
-    """What the application is called, and how many partitions it has for ever."""
-
-    name: Annotated[str, _shaped("application")]
-    version: Annotated[str, _shaped("version")]
-    partitions: Annotated[int, Field(ge=1, le=PARTITIONS_MAX)]
-
-
-class CheckSection(_Section):
-    """Bounds on a field, inclusive."""
-
-    min: Number | None = None
-    max: Number | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "CheckSection":
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
-
-
-class RecordSection(_Section):
-    """A kind of record."""
-
-    schema_: Annotated[File, Field(alias="schema")]
-    kind: Literal["singleton", "operational"]
-    checks: dict[str, CheckSection] = {}
-
-
-class CommandSection(_Section):
-    """A command: its arguments, who decides it, and the shape of its result."""
-
-    args: File
-    run: Function
-    result: File | None = None
-
-
-class ViewSection(_Section):
-    """A read model. No key columns: one row in each workspace."""
-
-    row: File
-    key: Annotated[list[Annotated[str, _shaped("column")]], Field(max_length=KEY_COLUMNS_MAX)]
-
-
-class ProjectorSection(_Section):
-    """Who writes a view, and on what."""
-
-    on: Annotated[list[Annotated[str, _shaped("event")]], Field(min_length=1, max_length=TYPES_MAX)]
-    writes: Annotated[list[Name], Field(min_length=1, max_length=TYPES_MAX)]
-    run: Function
-    revision: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
-
-
-class ExtensionSection(_Section):
-    """User code: either a WASM module or a trusted Python class."""
-
-    wasm: File | None = None
-    python: Annotated[str, _shaped("class")] | None = None
-    time_ms: Annotated[int, Field(ge=1, le=COMMAND_TIME_MS_MAX)] = COMMAND_TIME_MS_DEFAULT
-    memory_kib: Annotated[int, Field(ge=1, le=GUEST_MEMORY_KIB_MAX)] = GUEST_MEMORY_KIB_DEFAULT
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "ExtensionSection":
-        if (self.wasm is None) == (self.python is None):
-            raise ValueError("must have either wasm = FILE or python = MODULE:CLASS")
-        return self
-
-
-class Manifest(_Section):
-    """application.toml."""
-
-    application: ApplicationSection
-    records: Annotated[dict[Name, RecordSection], Field(max_length=TYPES_MAX)] = {}
-    commands: Annotated[dict[Name, CommandSection], Field(max_length=TYPES_MAX)] = {}
-    views: Annotated[dict[Name, ViewSection], Field(max_length=TYPES_MAX)] = {}
-    projectors: Annotated[dict[Name, ProjectorSection], Field(max_length=TYPES_MAX)] = {}
-    extensions: Annotated[dict[Name, ExtensionSection], Field(max_length=TYPES_MAX)] = {}
-
-
-_SECTIONS: dict[str, type[_Section]] = {
-    "records": RecordSection,
-    "commands": CommandSection,
-    "views": ViewSection,
-    "projectors": ProjectorSection,
-    "extensions": ExtensionSection,
-}
 
 
 def parse_manifest(text: str, file: str = MANIFEST_FILE) -> Manifest:
@@ -223,11 +75,11 @@ def _problem(error: Any) -> tuple[str, str]:
 
 def _known(path: list[Any]) -> list[str]:
     """Return the keys that are allowed beside the last one of `path`."""
-    section: type[_Section] = Manifest
+    section: type[Section] = Manifest
     if len(path) == 2 and path[0] == "application":
         section = ApplicationSection
     elif len(path) == 3:
-        section = _SECTIONS.get(path[0], Manifest)
+        section = SECTIONS.get(path[0], Manifest)
     elif len(path) == 5:
         section = CheckSection
     return [info.alias or name for name, info in section.model_fields.items()]

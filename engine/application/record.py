@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from engine.application.building import Parts, build, next_table
+from engine.application.building import Parts, build
+from engine.application.tables import next_table
 from engine.application.types import Application, Table
 from engine.errors import ApplicationError, LogError
 

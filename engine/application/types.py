@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from engine.limits import CHANGES_MAX, OCCURS_MAX
+
 
 @dataclass(slots=True, frozen=True)
 class Field:
@@ -57,23 +59,42 @@ class RecordSchema:
 
 
 @dataclass(slots=True, frozen=True)
+class Pattern:
+    """A regular expression as the table of a DFA over code points (`application.patterns`).
+
+    State 0 is dead, state 1 the start. A code point's class is that of the last interval whose
+    bound is not above it; the next state is `steps[state * width + class]`.
+    """
+
+    text: str
+    bounds: tuple[int, ...] = field(repr=False)  # first code point of each interval, from 0 up
+    classes: tuple[int, ...] = field(repr=False)  # of each interval
+    width: int = field(repr=False)  # how many classes there are
+    steps: tuple[int, ...] = field(repr=False)
+    accepting: tuple[bool, ...] = field(repr=False)  # by state
+
+
+@dataclass(slots=True, frozen=True)
 class Check:
-    """Bounds on one field's value, inclusive; None = unbounded."""
+    """What one field's value must be, bounds inclusive; None = anything. Null is never checked.
+
+    `one_of` holds values as a host has them: symbols and strings as text, or integers.
+    """
 
     field: Field
     minimum: int | float | None = None
     maximum: int | float | None = None
+    length: tuple[int, int] | None = None  # code points, bytes, or elements of an array
+    pattern: Pattern | None = None
+    one_of: tuple[str | int, ...] | None = None
 
 
 @dataclass(slots=True, frozen=True)
-class RecordType:
-    """A kind of record in a workspace. `kind` is singleton or operational."""
+class Reference:
+    """A field that holds the id of an active record of one of `targets`; 0 and null are none."""
 
-    name: str
-    table: int
-    kind: str
-    schema: RecordSchema
-    checks: tuple[Check, ...] = ()
+    field: Field
+    targets: tuple[str, ...]
 
 
 @dataclass(slots=True, frozen=True)
@@ -85,6 +106,43 @@ class KeyColumn:
 
 
 @dataclass(slots=True, frozen=True)
+class Unique:
+    """Fields whose values no two active records of a type share within a workspace.
+
+    `number` is its place in the unique index, stable for ever; `columns` say how the fields'
+    values are encoded there (`rows.encode_column`), null as its type's zero.
+    """
+
+    name: str
+    record: str
+    number: int
+    fields: tuple[Field, ...]
+    columns: tuple[KeyColumn, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class RecordType:
+    """A kind of record in a workspace. `kind` is configuration, operational, operation, singleton.
+
+    A nested type has a `parent`, and the kind of its document, which is the type `root`.
+    """
+
+    name: str
+    table: int
+    kind: str
+    schema: RecordSchema
+    checks: tuple[Check, ...] = ()
+    parent: str = ""  # "" = a document or a singleton
+    root: str = ""  # the document's type; of a document, itself
+    children: tuple[str, ...] = ()  # types nested directly below
+    occurs: tuple[int, int] = (0, OCCURS_MAX)  # active ones below one parent, of a nested type
+    required: tuple[Field, ...] = ()
+    references: tuple[Reference, ...] = ()
+    uniques: tuple[Unique, ...] = ()
+    renamed_from: str = ""
+
+
+@dataclass(slots=True, frozen=True)
 class ViewType:
     """A read model in its counting generation."""
 
@@ -93,6 +151,7 @@ class ViewType:
     generation: int
     schema: RecordSchema
     key: tuple[KeyColumn, ...]
+    renamed_from: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -105,17 +164,42 @@ class EntryPoint:
 
 @dataclass(slots=True, frozen=True)
 class CommandType:
-    """A command, the schema of its arguments, and who decides it."""
+    """A command, the schema of its arguments, and who decides it.
+
+    A generic command changes records of the types it names, which the engine does by itself: it
+    has no `run`, and its `args` are the engine's own (`application.generic`).
+    """
 
     name: str
     args: RecordSchema
-    run: EntryPoint
+    run: EntryPoint | None
     result: RecordSchema | None = None
+    creates: str = ""  # the kind of workspace it makes
+    deactivates: bool = False  # afterwards the workspace is gone
+    errors: Mapping[str, str] = field(default_factory=dict[str, str])  # code -> default message
+    secret: tuple[Field, ...] = ()  # arguments that the log has as their type's zero
+    changes_max: int = CHANGES_MAX
+    generic: tuple[str, ...] = ()
+    renamed_from: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class WorkspaceKind:
+    """What a workspace of this kind may hold, take and show."""
+
+    name: str
+    records: frozenset[str]
+    commands: frozenset[str]
+    views: frozenset[str]
 
 
 @dataclass(slots=True, frozen=True)
 class ProjectorType:
-    """Who writes a view. `on` are pairs (record type or command, create|update|... or execute)."""
+    """Who writes a view.
+
+    `on` are pairs: a record type and create, update, activate or deactivate; a command and execute
+    or rejected.
+    """
 
     name: str
     on: tuple[tuple[str, str], ...]
@@ -138,11 +222,15 @@ class Extension:
 
 
 class Table(NamedTuple):
-    """A table number; once given to a record type or a view generation, never to another."""
+    """A table number; once given to a record type or a view generation, never to another.
 
-    kind: str  # record, view
-    name: str
-    generation: int  # of a view, from 1; 0 for a record type
+    A renamed type has an entry for each of its names, all with its number. A unique has a number
+    of its own kind, not a table: its place in the unique index.
+    """
+
+    kind: str  # record, view, unique
+    name: str  # of a unique: record.unique
+    generation: int  # of a view, from 1; 0 for the others
     table: int
 
 
@@ -165,3 +253,11 @@ class Application:
     record_tables: Mapping[int, RecordType] = field(default_factory=dict[int, RecordType])
     view_tables: Mapping[int, ViewType] = field(default_factory=dict[int, ViewType])
     tables: tuple[Table, ...] = ()  # every table ever given, those of removed types too
+    workspaces: Mapping[str, WorkspaceKind] = field(default_factory=dict[str, WorkspaceKind])
+    uniques: Mapping[str, Unique] = field(default_factory=dict[str, Unique])  # by record.unique
+
+    @property
+    def entry_points(self) -> tuple[EntryPoint, ...]:
+        """Every function that the manifest names, commands' first."""
+        runs = [command.run for command in self.commands.values() if command.run is not None]
+        return (*runs, *(projector.run for projector in self.projectors))

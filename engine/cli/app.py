@@ -12,7 +12,7 @@ import typer
 from engine.application import Application
 from engine.application.compat import diff
 from engine.application.folder import load_application
-from engine.application.types import Field, RecordSchema
+from engine.application.types import Check, CommandType, Field, RecordSchema, RecordType
 from engine.cli import output
 from engine.errors import ApplicationError
 
@@ -84,26 +84,16 @@ def describe(application: Application) -> dict[str, Any]:
         "version": application.version,
         "partitions": application.partitions,
         "fingerprint": application.fingerprint.hex(),
-        "records": {
-            name: {
-                "kind": record.kind,
-                "table": record.table,
-                "schema": _schema(record.schema),
-                "checks": {
-                    check.field.name: {"min": check.minimum, "max": check.maximum}
-                    for check in record.checks
-                },
+        "workspaces": {
+            kind.name: {
+                "records": [name for name in application.records if name in kind.records],
+                "commands": [name for name in application.commands if name in kind.commands],
+                "views": [name for name in application.views if name in kind.views],
             }
-            for name, record in application.records.items()
+            for kind in application.workspaces.values()
         },
-        "commands": {
-            name: {
-                "run": f"{command.run.extension}:{command.run.function}",
-                "args": _schema(command.args),
-                "result": None if command.result is None else _schema(command.result),
-            }
-            for name, command in application.commands.items()
-        },
+        "records": {name: _record(record) for name, record in application.records.items()},
+        "commands": {name: _command(command) for name, command in application.commands.items()},
         "views": {
             name: {
                 "table": view.table,
@@ -135,6 +125,51 @@ def describe(application: Application) -> dict[str, Any]:
     }
 
 
+def _record(record: RecordType) -> dict[str, Any]:
+    described: dict[str, Any] = {"kind": record.kind, "table": record.table}
+    if record.parent:
+        described |= {"parent": record.parent, "occurs": list(record.occurs)}
+    return described | {
+        "schema": _schema(record.schema),
+        "required": [field.name for field in record.required],
+        "references": {each.field.name: list(each.targets) for each in record.references},
+        "unique": {
+            unique.name: {
+                "number": unique.number,
+                "fields": [field.name for field in unique.fields],
+            }
+            for unique in record.uniques
+        },
+        "checks": {check.field.name: _check(check) for check in record.checks},
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "min": check.minimum,
+        "max": check.maximum,
+        "length": None if check.length is None else list(check.length),
+        "pattern": None if check.pattern is None else check.pattern.text,
+        "one_of": None if check.one_of is None else list(check.one_of),
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _command(command: CommandType) -> dict[str, Any]:
+    run = command.run
+    return {
+        "run": None if run is None else f"{run.extension}:{run.function}",
+        "generic": list(command.generic),
+        "creates": command.creates or None,
+        "deactivates": command.deactivates,
+        "args": _schema(command.args),
+        "secret": [field.name for field in command.secret],
+        "result": None if command.result is None else _schema(command.result),
+        "errors": dict(command.errors),
+        "changes_max": command.changes_max,
+    }
+
+
 def _schema(schema: RecordSchema) -> dict[str, Any]:
     fields = {field.name: _type(field) for field in schema.fields}
     # As hexadecimal, since a reader of JSON may hold numbers of 53 bits only.
@@ -161,16 +196,14 @@ def _type(field: Field) -> str:
 def _print_application(described: dict[str, Any]) -> None:
     output.line(f"{described['name']} {described['version']}, {described['partitions']} partitions")
     output.line(f"fingerprint {described['fingerprint']}")
+    for name, kind in described["workspaces"].items():
+        output.line(f"\nworkspace {name}")
+        for what, names in kind.items():
+            output.line(f"  {what}: {', '.join(names)}")
     for name, record in described["records"].items():
-        output.line(f"\nrecord {name} ({record['kind']}, table {record['table']:#06x})")
-        _print_fields(record["schema"])
-        for field, bounds in record["checks"].items():
-            low, high = bounds["min"], bounds["max"]
-            limits = [f"min {low}"] * (low is not None) + [f"max {high}"] * (high is not None)
-            output.line(f"  check {field}: {', '.join(limits)}")
+        _print_record(name, record)
     for name, command in described["commands"].items():
-        output.line(f"\ncommand {name}, decided by {command['run']}")
-        _print_fields(command["args"])
+        _print_command(name, command)
     for name, view in described["views"].items():
         output.line(
             f"\nview {name} by {', '.join(view['key']) or 'workspace'} (table {view['table']:#06x})"
@@ -181,6 +214,41 @@ def _print_application(described: dict[str, Any]) -> None:
         output.line(f"\nprojector {name}: {on} -> {writes}, revision {projector['revision']}")
     for name, extension in described["extensions"].items():
         output.line(f"\nextension {name}: {extension['target']}, {extension['bytes']} bytes")
+
+
+def _print_record(name: str, record: dict[str, Any]) -> None:
+    nested = ""
+    if "parent" in record:
+        least, most = record["occurs"]
+        nested = f" in {record['parent']}, {least} to {most}"
+    output.line(f"\nrecord {name}{nested} ({record['kind']}, table {record['table']:#06x})")
+    _print_fields(record["schema"])
+    if record["required"]:
+        output.line(f"  required: {', '.join(record['required'])}")
+    for field, targets in record["references"].items():
+        output.line(f"  reference {field}: {' or '.join(targets)}")
+    for unique, entry in record["unique"].items():
+        output.line(f"  unique {unique}: {', '.join(entry['fields'])} (number {entry['number']})")
+    for field, check in record["checks"].items():
+        output.line(f"  check {field}: {', '.join(f'{key} {check[key]}' for key in check)}")
+
+
+def _print_command(name: str, command: dict[str, Any]) -> None:
+    if command["generic"]:
+        output.line(f"\ncommand {name}, changes {', '.join(command['generic'])}")
+    else:
+        output.line(f"\ncommand {name}, decided by {command['run']}")
+        _print_fields(command["args"])
+    if command["creates"]:
+        output.line(f"  makes a workspace: {command['creates']}")
+    if command["deactivates"]:
+        output.line("  deactivates the workspace")
+    if command["secret"]:
+        output.line(f"  secret: {', '.join(command['secret'])}")
+    if command["result"]:
+        output.line(f"  result: {command['result']['file']}")
+    for code, text in command["errors"].items():
+        output.line(f"  error {code}: {text}")
 
 
 def _print_fields(schema: dict[str, Any]) -> None:

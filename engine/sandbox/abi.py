@@ -230,14 +230,7 @@ def resolve(description: Description, application: Application, extension: Exten
     """Look every name up; raise ApplicationError E1104 for one that is missing or mistyped."""
     file = extension.target
     names = _Names(application, file)
-    wanted = {
-        run.function
-        for run in (
-            *(command.run for command in application.commands.values()),
-            *(projector.run for projector in application.projectors),
-        )
-        if run.extension == extension.name
-    }
+    wanted = {run.function for run in application.entry_points if run.extension == extension.name}
     for missing in sorted(wanted.difference(description.entries)):
         raise _wrong(f"the manifest names its function {missing!r}, which it doesn't have", file)
     return Resolved(

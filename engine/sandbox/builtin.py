@@ -187,9 +187,7 @@ class BuiltinGuests:
             for extension in application.extensions.values()
             if extension.kind == "python"
         }
-        entries = [command.run for command in application.commands.values()]
-        entries += [projector.run for projector in application.projectors]
-        for entry in entries:
+        for entry in application.entry_points:
             class_ = self._classes.get(entry.extension)
             if class_ is not None and not callable(getattr(class_, entry.function, None)):
                 raise _wrong(

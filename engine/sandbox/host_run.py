@@ -25,6 +25,7 @@ def run_command(
     """
     command = scope.application.commands[outcome["name"]]
     call = CommandCall(scope, command, args, context_of(outcome), next_id)
+    assert command.run is not None, "a generic command"
     time_ms = scope.application.extensions[command.run.extension].time_ms
     run_entry(guests, command.run, call, time_ms)
     if call.missed:
@@ -61,6 +62,7 @@ def _change(row: Row) -> Change:
     return {
         "type": type_.table,
         "root": row.id,
+        "parent": 0,
         "id": row.id,
         "op": op,
         "set": row.touched.to_bytes((len(type_.schema.fields) + 7) // 8, "little"),

@@ -117,7 +117,7 @@ def test_the_fingerprint_covers_every_part(tmp_path: Path) -> None:
         ("partitions = 8", 'partitions = "8"', "application.partitions", "valid integer"),
         ('name = "bank"', 'name = "Bank"', "application.name", "lower-case"),
         ('"1.0.0"', '"1.0"', "application.version", "semantic version"),
-        ('"singleton"', '"single"', "records.account.kind", "'singleton' or 'operational'"),
+        ('"singleton"', '"single"', "records.account.kind", "'operation' or 'singleton'"),
         ("min = 0", 'min = "0"', "records.account.checks.balance.min", "must be a number"),
         ("min = 0", "min = 0.5", "records.account.checks.balance", "integers"),
         ("min = 0", "min = 1, max = 0", "records.account.checks.balance", "above max"),
@@ -154,7 +154,7 @@ def test_an_error_names_file_and_key(
 
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
     error = refused(tmp_path, new=MANIFEST.replace("min = 0", "mn = 0").replace("args", "arg"))
-    for key in ("records.account.checks.balance.mn", "commands.credit.arg", "commands.credit.args"):
+    for key in ("records.account.checks.balance.mn", "commands.credit.arg"):
         assert f"\n  {key}: " in str(error)
 
 

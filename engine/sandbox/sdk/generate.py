@@ -64,8 +64,7 @@ def header(application: Application, extension: Extension) -> str:
 
 def entries(application: Application, extension: Extension) -> list[str]:
     """Return the functions of an extension that the manifest names."""
-    runs = [command.run for command in application.commands.values()]
-    runs += [projector.run for projector in application.projectors]
+    runs = application.entry_points
     return list(dict.fromkeys(run.function for run in runs if run.extension == extension.name))
 
 
@@ -109,7 +108,7 @@ class _Header:
             yield f'PARTITA_EXPORT("{entry}") void {entry}(void);'
         yield from self._context()
         for command in application.commands.values():
-            if command.run.extension == name:
+            if command.run is not None and command.run.extension == name:
                 yield from self._arguments(f"{command.name}_args", command.name, command.args)
                 if command.result is not None:
                     scope = _Scope(
