@@ -79,6 +79,7 @@ def _routes(context: Context, here: Callable[[Handler], Handler]) -> list[Route]
         _get("/problems/{code}", admin.problem),
         _get("/v1/partitions", admin.partitions),
         _route(_WORKSPACE + "/commands/{command}", command, "GET", "POST"),
+        _get(_WORKSPACE + "/records/{type}", here(queries.records)),
         _get(_WORKSPACE + "/records/{type}/{id}", here(queries.record)),
         _get(_WORKSPACE + "/views/{view}", here(queries.view)),
         _get(_WORKSPACE + "/events", here(queries.events)),

@@ -1,14 +1,11 @@
 """What a request says, read strictly: an unknown or mistyped part is an error, never ignored.
 
-Owns paths, query parameters, key columns as text, cursors and bodies. Knows no node.
+Owns paths, query parameters, key columns as text, and bodies. Knows no node.
 """
 
-import base64
-import binascii
 import math
 import re
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -18,7 +15,7 @@ from starlette.requests import Request
 
 from engine.application import forms
 from engine.application.schema import SchemaMismatch
-from engine.application.types import Field, KeyColumn
+from engine.application.types import KeyColumn
 from engine.http.problems import HttpCode, Problem
 from engine.limits import (
     HTTP_BODY_BYTES_MAX,
@@ -26,23 +23,13 @@ from engine.limits import (
     QUERY_LIMIT_MAX,
     WORKSPACE_BYTES_MAX,
 )
+from engine.partition.selection import COLUMN_FIELDS
 
 # A slash inside a segment travels as %2F. Behind the split it is a NUL until `segment` turns it
 # back, for a path may hold no NUL of its own.
 _SLASH = "\x00"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
-
-_COLUMN = Field(0, "", "long", nullable=False, logical="", has_default=False, default=None)
-_COLUMNS = {
-    "long": _COLUMN,
-    "date": replace(_COLUMN, kind="int", logical="date"),
-    "time": replace(_COLUMN, logical="timestamp-millis"),
-    "double": replace(_COLUMN, kind="double"),
-    "string": replace(_COLUMN, kind="string"),
-    "bytes": replace(_COLUMN, kind="bytes"),
-    "boolean": replace(_COLUMN, kind="boolean"),
-}
 
 
 def routing_path(raw_path: bytes) -> str:
@@ -98,66 +85,38 @@ def integer(name: str, text: str, least: int = _LONG_MIN, most: int = _LONG_MAX)
     return int(text)
 
 
-def limit(given: dict[str, str]) -> int:
+def limit(given: Mapping[str, str]) -> int:
     """Return how many entries the request wants."""
     text = given.get("limit", str(QUERY_LIMIT_DEFAULT))
     return integer("limit", text, 1, QUERY_LIMIT_MAX)
 
 
-def key_prefix(columns: tuple[KeyColumn, ...], given: dict[str, str]) -> list[object]:
-    """Return the values of a view's first key columns; a gap between them is an error."""
-    prefix: list[object] = []
-    for at, column in enumerate(columns):
-        if column.name not in given:
-            for later in columns[at + 1 :]:
-                if later.name in given:
-                    raise bad(later.name, f"needs {column.name}, which comes before it in the key")
-            break
-        prefix.append(_column(column, given[column.name]))
-    return prefix
+def boolean(name: str, text: str) -> bool:
+    """Return a truth value from text."""
+    if text not in {"true", "false"}:
+        raise bad(name, "must be true or false")
+    return text == "true"
 
 
-def _column(column: KeyColumn, text: str) -> object:
-    kind = column.kind
+def column_value(column: KeyColumn, text: str, name: str = "") -> object:
+    """Return a key column's value from text; `name` is the parameter, by default the column."""
+    kind, name = column.kind, name or column.name
     if kind == "long":
-        return integer(column.name, text)
+        return integer(name, text)
     if kind == "boolean":
-        if text not in {"true", "false"}:
-            raise bad(column.name, "must be true or false")
-        return text == "true"
+        return boolean(name, text)
     if kind == "double":
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if math.isnan(number):
-            raise bad(column.name, "must be a number")
+            raise bad(name, "must be a number")
         return number
     try:
-        return forms.value_from_json(_COLUMNS[kind], text)
+        return forms.value_from_json(COLUMN_FIELDS[kind], text)
     except SchemaMismatch as mismatch:
-        raise bad(column.name, mismatch.message) from None
-
-
-def column_json(kind: str, value: object) -> Any:
-    """Return a key column's value as JSON."""
-    return forms.value_to_json(_COLUMNS[kind], value)
-
-
-def cursor_text(cursor: bytes | None) -> str | None:
-    """Return a cursor as a parameter's text."""
-    return None if cursor is None else base64.urlsafe_b64encode(cursor).decode().rstrip("=")
-
-
-def cursor(given: dict[str, str]) -> bytes | None:
-    """Return the cursor that `after` names."""
-    text = given.get("after")
-    if text is None:
-        return None
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise bad("after", "is not a cursor that a page's `next` has given") from None
+        raise bad(name, mismatch.message) from None
 
 
 def check_media_type(headers: Headers) -> None:

@@ -38,6 +38,8 @@ class HttpCode(StrEnum):
     UNKNOWN_RECORD_TYPE = "unknown_record_type"
     UNKNOWN_RECORD = "unknown_record"
     UNKNOWN_VIEW = "unknown_view"
+    QUERY_TOO_WIDE = "query_too_wide"
+    TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
     UNKNOWN_COMMAND_ID = "unknown_command_id"
     GONE = "gone"
     TIMED_OUT = "timed_out"

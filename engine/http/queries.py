@@ -11,17 +11,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import limits
-from engine.application import Application
-from engine.application.schema import to_json
-from engine.application.types import ViewType
-from engine.http import parameters
 from engine.http.context import Context, Json
+from engine.http.criteria import MIN_SEQUENCE
 from engine.http.outcomes import Applications, outcome_json, read_outcome
-from engine.http.parameters import bad, integer, query, segment, workspace_of
+from engine.http.parameters import integer, limit, query, workspace_of
+from engine.http.pictures import (
+    PAGE,
+    Picture,
+    RecordPicture,
+    RecordsPicture,
+    ViewPicture,
+    picture_json,
+)
 from engine.http.problems import HttpCode, Problem
-from engine.partition.reading import CursorError, PartitionReader
+from engine.partition.reading import PartitionReader
 
-MIN_SEQUENCE = "min_sequence"
 _LOOKUPS = 16
 
 
@@ -33,73 +37,36 @@ class Queries:
 
     async def record(self, request: Request) -> Response:
         """Return one record."""
-        given = query(request, (MIN_SEQUENCE,))
-        workspace, name = workspace_of(request), segment(request, "type")
-        record_type = self._context.node.application.records.get(name)
-        if record_type is None:
-            known = ", ".join(sorted(self._context.node.application.records))
-            raise Problem(
-                404, HttpCode.UNKNOWN_RECORD_TYPE, f"there is no record type {name!r}", known
-            )
-        record_id = integer("id", segment(request, "id"), 0)
+        return await self._picture(request, RecordPicture(self._context, request, (MIN_SEQUENCE,)))
 
-        def read(reader: PartitionReader) -> dict[str, Any]:
-            found = reader.record(name, workspace, record_id)
-            picture = _picture(partition, reader)
-            if found is None:
-                raise Problem(
-                    404,
-                    HttpCode.UNKNOWN_RECORD,
-                    f"there is no {name} {record_id} in this workspace",
-                    **picture,
-                )
-            schema = _application(self._context, reader).records[name].schema
-            body = {"type": name, "id": record_id, "active": found["active"]}
-            return picture | body | {"fields": to_json(schema, found["fields"])}
-
-        partition = await self._reach(workspace, given)
-        return _answer(await self._context.read(partition, read))
+    async def records(self, request: Request) -> Response:
+        """Return a page of a type's records."""
+        return await self._picture(request, RecordsPicture(self._context, request, PAGE))
 
     async def view(self, request: Request) -> Response:
         """Return a page of a view's rows."""
-        name = segment(request, "view")
-        view = self._context.node.application.views.get(name)
-        if view is None:
-            known = ", ".join(sorted(self._context.node.application.views))
-            raise Problem(
-                404, HttpCode.UNKNOWN_VIEW, f"there is no view {name!r}", f"Views are: {known}"
-            )
-        allowed = (*(column.name for column in view.key), "limit", "after", MIN_SEQUENCE)
-        given = query(request, allowed)
-        workspace = workspace_of(request)
-        prefix = parameters.key_prefix(view.key, given)
-        limit, after = parameters.limit(given), parameters.cursor(given)
+        return await self._picture(request, ViewPicture(self._context, request, PAGE))
+
+    async def _picture(self, request: Request, picture: Picture) -> Response:
+        partition = await self._reach(workspace_of(request), picture.given)
 
         def read(reader: PartitionReader) -> dict[str, Any]:
-            try:
-                page = reader.view_rows(name, workspace, prefix, limit, after)
-            except CursorError as fault:
-                raise bad("after", str(fault)) from None
-            kind = _application(self._context, reader).views.get(name, view)
-            rows = [_row(kind, row) for row in page.rows]
-            follow = parameters.cursor_text(page.next)
-            return _picture(partition, reader) | {"rows": rows, "next": follow}
+            return picture_json(partition, reader) | picture.read(reader).body
 
-        partition = await self._reach(workspace, given)
         return _answer(await self._context.read(partition, read))
 
     async def events(self, request: Request) -> Response:
         """Return a page of the workspace's outcomes, in order."""
         given = query(request, ("after", "limit", MIN_SEQUENCE))
-        workspace, limit = workspace_of(request), parameters.limit(given)
+        workspace, most = workspace_of(request), limit(given)
         after = integer("after", given.get("after", "0"), 0)
         context = self._context
 
         def read(reader: PartitionReader) -> _Log:
-            numbers = reader.sequences(workspace, after, limit)
+            numbers = reader.sequences(workspace, after, most)
             row = reader.workspace(workspace)
             return _Log(
-                _picture(partition, reader),
+                picture_json(partition, reader),
                 [number for number, _ in numbers],
                 [reader.offset_of(sequence) for _, sequence in numbers],
                 row.last if row else 0,
@@ -146,21 +113,6 @@ class _Log(NamedTuple):
     offsets: list[int | None]
     last: int
     applications: Applications
-
-
-def _application(context: Context, reader: PartitionReader) -> Application:
-    return reader.application or context.node.application
-
-
-def _picture(partition: int, reader: PartitionReader) -> dict[str, Any]:
-    return {"partition": partition, "sequence": reader.position().host.sequence}
-
-
-def _row(view: ViewType, row: dict[str, Any]) -> dict[str, Any]:
-    columns = {
-        column.name: parameters.column_json(column.kind, row[column.name]) for column in view.key
-    }
-    return columns | to_json(view.schema, row)
 
 
 def _answer(body: dict[str, Any]) -> Response:

@@ -5,14 +5,16 @@ it and resolved to the one in force. Values are as the codec has them (dates are
 a gateway's business. Writes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from engine import limits, wire
 from engine.application import Application, rows
 from engine.application.schema import decode
-from engine.application.types import RecordSchema
+from engine.application.types import RecordSchema, RecordType
 from engine.model import Position
+from engine.partition.selection import Selection, TooWideError
 from engine.ports import StoreView
 
 
@@ -28,11 +30,16 @@ class StoredRecord(TypedDict):
     fields: dict[str, Any]
 
 
-class ViewPage(NamedTuple):
-    """Rows of a view in key order; `next` continues behind them, None = there are no more."""
+class Page(NamedTuple):
+    """Rows in their order; `next` continues behind them, None = there are no more."""
 
     rows: list[dict[str, Any]]
     next: bytes | None
+    keys: list[bytes]  # of each row: its place in the table, behind the workspace
+
+
+_Candidate = tuple[Mapping[str, Any], dict[str, Any]]  # what conditions see, what is answered
+_Found = tuple[bytes, int, bytes, dict[str, Any]]  # place in the order, size, key, row
 
 
 class PartitionReader:
@@ -69,51 +76,95 @@ class PartitionReader:
         found = application.records.get(type_) if application else None
         if found is None:
             return None
-        value = self._view.get(rows.record_key(found.table, workspace, record_id, record_id))
-        if value is None:
-            return None
-        row = rows.decode_value(value)
-        writer = self._applications[row.application].record_tables[row.type].schema
-        fields = decode(found.schema, row.body, writer)
-        return StoredRecord(id=record_id, active=not row.flags & rows.INACTIVE, fields=fields)
+        key = rows.record_key(found.table, workspace, record_id, record_id)
+        value = self._view.get(key)
+        return None if value is None else self._stored_record(found, key, value)
 
-    def view_rows(
-        self,
-        view: str,
-        workspace: str,
-        prefix: Sequence[object],
-        limit: int,
-        after: bytes | None = None,
-    ) -> ViewPage:
-        """Return up to `limit` rows whose first key columns equal `prefix`, in key order.
+    def view_rows(self, view: str, workspace: str, selection: Selection) -> Page:
+        """Return a page of a view's rows, in key order unless the selection has another.
 
-        A page ends early where its rows grow beyond QUERY_BYTES_MAX; it has at least one row.
-        `after` is an earlier page's `next`; raises CursorError for one that is not of this query.
+        Raises CursorError for an `after` outside of the selection, TooWideError if too many rows
+        would have to be looked at.
         """
         application = self.application
         found = application.views.get(view) if application else None
         if found is None:
-            return ViewPage([], None)
+            return Page([], None, [])
         kinds = [column.kind for column in found.key]
         names = [column.name for column in found.key]
-        base = len(rows.workspace_prefix(found.table, workspace))
-        start = rows.view_key(found.table, workspace, zip(kinds, prefix, strict=False))
-        end = rows.prefix_end(start)
-        if after is not None:
-            behind = start[:base] + after + b"\x00"
-            if not behind.startswith(start):
-                raise CursorError("the cursor is not of this query")
-            start = behind
-        page: list[dict[str, Any]] = []
-        last, size = b"", 0
-        for key, value in self._view.scan(start, end):
-            size += len(value)
-            if len(page) == limit or (page and size > limits.QUERY_BYTES_MAX):
-                return ViewPage(page, last[base:])
+
+        def row(key: bytes, value: bytes) -> _Candidate:
             columns = dict(zip(names, rows.decode_columns(key, kinds), strict=True))
-            page.append(columns | self._view_row(found.schema, value))
-            last = key
-        return ViewPage(page, None)
+            fields = columns | self._view_row(found.schema, value)
+            return fields, fields
+
+        base = rows.workspace_prefix(found.table, workspace)
+        return self._page(base, kinds, selection, row)
+
+    def record_rows(
+        self, type_: str, workspace: str, selection: Selection, *, inactive: bool = False
+    ) -> Page:
+        """Return a page of a type's records as StoredRecord, by id unless ordered otherwise.
+
+        Raises what `view_rows` does.
+        """
+        application = self.application
+        found = application.records.get(type_) if application else None
+        if found is None:
+            return Page([], None, [])
+
+        def row(key: bytes, value: bytes) -> _Candidate | None:
+            record = self._stored_record(found, key, value)
+            if not (record["active"] or inactive):
+                return None
+            return {"id": record["id"], **record["fields"]}, dict(record)
+
+        base = rows.workspace_prefix(found.table, workspace)
+        return self._page(base, ["long", "long"], selection, row)
+
+    def _page(
+        self,
+        base: bytes,
+        kinds: Sequence[str],
+        selection: Selection,
+        row: "Callable[[bytes, bytes], _Candidate | None]",
+    ) -> Page:
+        """Filter, then order, then page."""
+        start, end = _range(base, kinds, selection)
+        after = selection.after
+        ordered = bool(selection.order)
+        if after is not None and not ordered:
+            if not start <= base + after < end:
+                raise CursorError("the cursor is not of this query")
+            start = base + after + b"\x00"
+
+        def found() -> "Iterator[_Found]":
+            scanned = size = 0
+            for key, value in self._view.scan(start, end):
+                scanned, size = scanned + 1, size + len(value)
+                if scanned > limits.QUERY_SCAN_MAX or size > limits.QUERY_SCAN_BYTES_MAX:
+                    raise TooWideError(f"more than {scanned - 1} rows would have to be looked at")
+                candidate = row(key, value)
+                if candidate is None or not selection.wants(candidate[0]):
+                    continue
+                place = key[len(base) :]
+                if ordered:
+                    place = selection.sort_key(candidate[0]) + place
+                    if after is not None and place <= after:
+                        continue
+                yield place, len(value), key[len(base) :], candidate[1]
+
+        wanted: Iterable[_Found] = found()
+        if ordered:
+            wanted = heapq.nsmallest(selection.limit + 1, wanted, key=_place)
+        return _cut(wanted, selection.limit)
+
+    def _stored_record(self, type_: RecordType, key: bytes, value: bytes) -> StoredRecord:
+        row = rows.decode_value(value)
+        writer = self._applications[row.application].record_tables[row.type].schema
+        fields = decode(type_.schema, row.body, writer)
+        record_id = rows.decode_long(key[-8:])
+        return StoredRecord(id=record_id, active=not row.flags & rows.INACTIVE, fields=fields)
 
     def _view_row(self, schema: RecordSchema, value: bytes) -> dict[str, Any]:
         row = rows.decode_value(value)
@@ -161,3 +212,34 @@ class PartitionReader:
             behind = sequence - page.first_sequence
             return page.first_offset + behind if behind < page.length else None
         return None
+
+
+def _range(base: bytes, kinds: Sequence[str], selection: Selection) -> tuple[bytes, bytes]:
+    """Return the first key of a selection and the first behind it."""
+    values = selection.prefix
+    encoded = [rows.encode_column(kind, at) for kind, at in zip(kinds, values, strict=False)]
+    start = base + b"".join(encoded)
+    end = rows.prefix_end(start)
+    if selection.high is not None:
+        end = rows.prefix_end(start + rows.encode_column(kinds[len(values)], selection.high))
+    if selection.low is not None:
+        start += rows.encode_column(kinds[len(values)], selection.low)
+    return start, end
+
+
+def _place(found: _Found) -> bytes:
+    return found[0]
+
+
+def _cut(found: Iterable[_Found], limit: int) -> Page:
+    """Return the page; it ends early where it grows beyond QUERY_BYTES_MAX, but has a row."""
+    page = Page([], None, [])
+    last, size = b"", 0
+    for place, row_bytes, key, row in found:
+        size += row_bytes
+        if len(page.rows) == limit or (page.rows and size > limits.QUERY_BYTES_MAX):
+            return page._replace(next=last)
+        page.rows.append(row)
+        page.keys.append(key)
+        last = place
+    return page

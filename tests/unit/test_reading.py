@@ -13,6 +13,14 @@ from engine.application.schema import encode, parse
 from engine.application.types import KeyColumn, RecordType, ViewType
 from engine.model import HostState, Position
 from engine.partition.reading import CursorError, PartitionReader
+from engine.partition.selection import (
+    COLUMN_FIELDS,
+    Condition,
+    Order,
+    Selection,
+    TooWideError,
+    rank,
+)
 from engine.store.memory import MemoryStore
 
 ITEM, LINES = limits.TABLE_RECORDS_FIRST, limits.TABLE_VIEWS_FIRST
@@ -79,7 +87,7 @@ def test_an_empty_store_has_nothing() -> None:
     assert empty.position() == Position()
     assert empty.application is None
     assert empty.record("item", "w", 1) is None
-    assert empty.view_rows("lines", "w", [], 10) == ([], None)
+    assert empty.view_rows("lines", "w", Selection()) == ([], None, [])
     assert empty.workspace("w") is None
     assert empty.sequences("w", 0, 10) == []
     assert empty.offset_of(1) is None
@@ -106,7 +114,7 @@ def test_a_record_of_an_older_application_is_read_by_its_own_schema() -> None:
 
 def test_a_workspace_never_sees_another_ones_rows() -> None:
     found = reader(line("a", 1, "x", 0.0, 1), line("ab", 1, "x", 0.0, 2))
-    assert [row["count"] for row in found.view_rows("lines", "a", [], 10).rows] == [1]
+    assert [row["count"] for row in found.view_rows("lines", "a", Selection(limit=10)).rows] == [1]
 
 
 def test_views_are_paged_by_prefix_in_key_order() -> None:
@@ -117,20 +125,32 @@ def test_views_are_paged_by_prefix_in_key_order() -> None:
         for at in (-1.5, 0.0, 2.0)
     ]
     found = reader(*lines)
-    everything = found.view_rows("lines", "w", [], 1_000).rows
+    everything = found.view_rows("lines", "w", Selection(limit=1_000)).rows
     assert len(everything) == 36
     keys = [(row["day"], row["name"], row["at"]) for row in everything]
     assert keys == sorted(keys)
     assert everything[0]["note"] == "none"
-    one = found.view_rows("lines", "w", [0, "a"], 1_000).rows
+    one = found.view_rows(
+        "lines",
+        "w",
+        Selection(
+            prefix=(
+                0,
+                "a",
+            ),
+            limit=1_000,
+        ),
+    ).rows
     assert [(row["name"], row["at"]) for row in one] == [("a", -1.5), ("a", 0.0), ("a", 2.0)]
     for prefix in ([], [0], [2, "a\x00b"], [2, "b", 2.0]):
-        expected = found.view_rows("lines", "w", prefix, 1_000)
+        expected = found.view_rows("lines", "w", Selection(prefix=tuple(prefix), limit=1_000))
         assert expected.next is None
         pages: list[dict[str, Any]] = []
         after = None
         while True:
-            page = found.view_rows("lines", "w", prefix, 2, after)
+            page = found.view_rows(
+                "lines", "w", Selection(prefix=tuple(prefix), limit=2, after=after)
+            )
             assert len(page.rows) <= 2
             pages += page.rows
             after = page.next
@@ -145,7 +165,7 @@ def test_a_page_is_bounded_in_bytes_and_goes_on(monkeypatch: pytest.MonkeyPatch)
     seen: list[int] = []
     after, pages = None, 0
     while True:
-        page = found.view_rows("lines", "w", [], 100, after)
+        page = found.view_rows("lines", "w", Selection(limit=100, after=after))
         seen += [row["day"] for row in page.rows]
         after, pages = page.next, pages + 1
         if after is None:
@@ -153,22 +173,22 @@ def test_a_page_is_bounded_in_bytes_and_goes_on(monkeypatch: pytest.MonkeyPatch)
     assert seen == list(range(5))
     assert pages > 1
     monkeypatch.setattr(limits, "QUERY_BYTES_MAX", 1)
-    assert len(found.view_rows("lines", "w", [], 100).rows) == 1
+    assert len(found.view_rows("lines", "w", Selection(limit=100)).rows) == 1
 
 
 def test_a_cursor_of_another_query_is_refused() -> None:
     found = reader(*(line("w", day, "x", 0.0, day) for day in range(4)))
-    cursor = found.view_rows("lines", "w", [], 1).next
+    cursor = found.view_rows("lines", "w", Selection(limit=1)).next
     assert cursor is not None
     with pytest.raises(CursorError):
-        found.view_rows("lines", "w", [3], 1, cursor)
+        found.view_rows("lines", "w", Selection(prefix=(3,), limit=1, after=cursor))
 
 
 @given(st.binary(max_size=40))
 def test_any_cursor_either_is_refused_or_stays_inside_the_query(cursor: bytes) -> None:
     found = reader(*(line("w", day, "x", 0.0, day) for day in range(3)), line("x", 1, "", 0.0, 9))
     try:
-        page = found.view_rows("lines", "w", [1], 10, cursor)
+        page = found.view_rows("lines", "w", Selection(prefix=(1,), limit=10, after=cursor))
     except CursorError:
         return
     assert all(row["day"] == 1 and row["count"] != 9 for row in page.rows)
@@ -231,3 +251,140 @@ def test_a_picture_stays_as_it_was() -> None:
     assert picture.record("item", "w", 65_536) is None
     assert PartitionReader(store.view(), APPLICATIONS).position().host.sequence == 8
     picture.close()
+
+
+def wide(count: int) -> PartitionReader:
+    return reader(*(line("w", number, "x", float(-number), number % 7) for number in range(count)))
+
+
+def by(name: str, *, descending: bool = False) -> Order:
+    kinds = {column.name: column.kind for column in KEY}
+    field = COLUMN_FIELDS[kinds[name]] if name in kinds else NEW.by_name[name]
+    return Order(name, field, descending)
+
+
+def condition(name: str, operator: str, *values: Any) -> Condition:
+    field = by(name).field
+    return Condition(name, field, operator, tuple(rank(field, value) for value in values))
+
+
+LINE = st.tuples(
+    st.integers(-2, 2), st.sampled_from(["", "a", "a\x00", "b", "é", "\U0001f600"]), st.floats()
+)
+ORDERS = st.lists(st.tuples(st.sampled_from(["day", "name", "count"]), st.booleans()), max_size=3)
+
+
+@given(
+    st.dictionaries(LINE.filter(lambda key: key[2] == key[2]), st.integers(-3, 3), max_size=30),
+    ORDERS,
+    st.integers(1, 5),
+    st.tuples(st.sampled_from(["lt", "le", "gt", "ge", "ne"]), st.integers(-3, 3)),
+)
+def test_filter_order_and_page_agree_with_a_plain_model(
+    stored: dict[Any, int], orders: list[Any], limit: int, test: tuple[str, int]
+) -> None:
+    operators = {
+        "lt": int.__lt__,
+        "le": int.__le__,
+        "gt": int.__gt__,
+        "ge": int.__ge__,
+        "ne": int.__ne__,
+    }
+    found = reader(*(line("w", *key, count) for key, count in stored.items()))
+    expected = [
+        row
+        for row in found.view_rows("lines", "w", Selection(limit=1_000)).rows
+        if operators[test[0]](row["count"], test[1])
+    ]
+    for name, descending in reversed(orders):
+        expected.sort(key=lambda row: row[name], reverse=descending)
+    order = tuple(by(name, descending=descending) for name, descending in orders)
+    where = (condition("count", test[0], test[1]),)
+    rows_found: list[dict[str, Any]] = []
+    after = None
+    while True:
+        page = found.view_rows("lines", "w", Selection((), None, None, where, order, limit, after))
+        rows_found += page.rows
+        after = page.next
+        if after is None:
+            break
+    assert rows_found == expected
+
+
+@given(st.binary(max_size=30))
+def test_any_cursor_of_an_order_gives_rows_of_the_query(cursor: bytes) -> None:
+    found = wide(10)
+    page = found.view_rows("lines", "w", Selection(order=(by("count"),), after=cursor))
+    assert len(page.rows) <= 10
+
+
+def test_a_range_has_both_its_ends() -> None:
+    found = wide(10)
+    days = [row["day"] for row in found.view_rows("lines", "w", Selection(low=3, high=5)).rows]
+    assert days == [3, 4, 5]
+    assert found.view_rows("lines", "w", Selection(low=6, high=5)).rows == []
+
+
+def test_too_many_rows_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = wide(20)
+    monkeypatch.setattr(limits, "QUERY_SCAN_MAX", 10)
+    assert len(found.view_rows("lines", "w", Selection(limit=9)).rows) == 9
+    with pytest.raises(TooWideError):
+        found.view_rows("lines", "w", Selection(order=(by("count"),)))
+    with pytest.raises(TooWideError):
+        found.view_rows("lines", "w", Selection(where=(condition("count", "gt", 100),)))
+    monkeypatch.setattr(limits, "QUERY_SCAN_MAX", 1_000)
+    monkeypatch.setattr(limits, "QUERY_SCAN_BYTES_MAX", 50)
+    with pytest.raises(TooWideError):
+        found.view_rows("lines", "w", Selection(order=(by("count"),)))
+
+
+def test_records_are_listed_without_the_inactive_ones() -> None:
+    found = reader(
+        item("w", 1, encode(NEW, {"count": 1})),
+        item("w", 2, encode(NEW, {"count": 2}), rows.INACTIVE),
+        item("w", 3, encode(OLD, {"count": 3}), index=1),
+        item("v", 4, encode(NEW, {"count": 4})),
+    )
+    assert [row["id"] for row in found.record_rows("item", "w", Selection()).rows] == [1, 3]
+    everything = found.record_rows("item", "w", Selection(), inactive=True).rows
+    assert [(row["id"], row["active"]) for row in everything] == [(1, True), (2, False), (3, True)]
+    two = Selection(where=(condition("note", "in", "none"),), order=(by("count", descending=True),))
+    assert [row["id"] for row in found.record_rows("item", "w", two).rows] == [3, 1]
+
+
+KINDS = {
+    "long": {"type": "long"},
+    "double": {"type": "double"},
+    "string": {"type": "string"},
+    "bytes": {"type": "bytes"},
+    "boolean": {"type": "boolean"},
+    "decimal": {"type": "bytes", "logicalType": "decimal", "precision": 30, "scale": 2},
+    "enum": {"type": "enum", "name": "E", "symbols": ["z", "m", "a"]},
+}
+VALUES: dict[str, Any] = {
+    "long": st.integers(-(1 << 63), (1 << 63) - 1),
+    "double": st.floats(allow_nan=False),
+    "string": st.text(),
+    "bytes": st.binary(),
+    "boolean": st.booleans(),
+    "decimal": st.integers(-(10**30) + 1, 10**30 - 1),
+    "enum": st.sampled_from(["z", "m", "a"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_ranks_sort_as_values_do(kind: str, data: st.DataObject) -> None:
+    field = schema("K", {"name": "f", "type": KINDS[kind]}).by_name["f"]
+    values = data.draw(st.tuples(VALUES[kind], VALUES[kind]))
+    if kind == "decimal":
+        ranks = [rank(field, value.to_bytes(16, "big", signed=True)) for value in values]
+    else:
+        ranks = [rank(field, value) for value in values]
+    if kind == "enum":
+        values = tuple(field.symbols.index(value) for value in values)
+    assert (ranks[0] < ranks[1], ranks[0] == ranks[1]) == (
+        values[0] < values[1],
+        values[0] == values[1],
+    )
