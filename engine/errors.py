@@ -58,6 +58,16 @@ class StoreError(EngineError):
     exit_status = 4
 
 
+def unwritable(folder: object, fault: OSError) -> StoreError:
+    """Return what a file that can't be made or written means: the operator mends it."""
+    return StoreError(
+        "E1207",
+        f"{fault.strerror or fault}: {fault.filename or folder}",
+        "Make room, mend the permissions, or choose another folder with --data",
+        folder=folder,
+    )
+
+
 class LogError(EngineError):
     """The log is damaged, gone, or not what it was."""
 
@@ -198,6 +208,11 @@ CATALOG: dict[str, tuple[str, str, str]] = {
         "The store has another format",
         "It was written by a newer engine.",
         "Run that engine version, or move the folder away to rebuild it from the log.",
+    ),
+    "E1207": (
+        "The data folder can't be written",
+        "The disk is full, the file system is read-only, or permissions are missing.",
+        "Make room or mend the permissions and start again: what was acknowledged is safe.",
     ),
     "E1301": (
         "A topic is not as it must be",

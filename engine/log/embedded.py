@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import LogError, UnavailableError
+from engine.errors import LogError, UnavailableError, unwritable
 from engine.limits import PUBLISHING_MAX, RECORD_BYTES_MAX
 from engine.log.flusher import Append, Flusher, News, Session
 from engine.log.folder import FolderLock, LogFolder
@@ -23,6 +23,7 @@ from engine.model import Batch, Bounds, LogRecord, Lookup, Reply, Report
 from engine.ports import Clock, Random, Statistics
 
 COMMAND_RETENTION_MS = 7 * 24 * 3_600_000
+EXPIRE_EVERY_MS = 60_000
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,12 +49,16 @@ class EmbeddedLogs:
             self._folder = LogFolder(
                 folder, settings.application, settings.partitions, settings.segment_bytes, random
             )
+        except OSError as fault:
+            self._lock.release()
+            raise unwritable(folder, fault) from fault
         except Exception:
             self._lock.release()
             raise
         self._news = News()
         self._flusher = Flusher(clock, self._news)
         self._closed = False
+        self._expire_at_ms = 0
         self.commands = _Commands(self._folder.logs["commands"], self._flusher)
         self.replies = _Replies()
         self.expire_commands()
@@ -69,6 +74,7 @@ class EmbeddedLogs:
     def expire_commands(self) -> None:
         """Delete commands that are older than the settings keep them, in whole segments."""
         kept_ms = self._settings.command_retention_ms
+        self._expire_at_ms = self._clock.monotonic_ms() + EXPIRE_EVERY_MS
         if kept_ms is not None:
             for log in self._folder.logs["commands"]:
                 log.expire(self._clock.now_ms() - kept_ms)
@@ -78,7 +84,12 @@ class EmbeddedLogs:
         self._folder.logs[kind][partition].trim(before)
 
     def wait(self, timeout_ms: int) -> None:
-        """Block until something was reported or landed since this thread's last wait."""
+        """Block until something was reported or landed since this thread's last wait.
+
+        Who waits has time: once in a while, old commands are deleted first.
+        """
+        if self._clock.monotonic_ms() >= self._expire_at_ms:
+            self.expire_commands()
         self._news.wait(timeout_ms)
 
     def wake(self) -> None:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from engine.errors import LogError, StoreError
+from engine.errors import LogError, StoreError, unwritable
 from engine.log.segments import SegmentLog, sync_folder
 from engine.ports import Random
 
@@ -32,8 +32,11 @@ class FolderLock:
     """Held by one process at a time; the system lets go of it when that process ends."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as fault:
+            raise unwritable(folder, fault) from fault
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,9 +6,10 @@ Owns the names' rules and the writing. Must not look into the blobs.
 import os
 import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, unwritable
 from engine.limits import NAME_LENGTH_MAX
 from engine.log.segments import sync_folder
 
@@ -23,23 +24,27 @@ class FolderObjects:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise unwritable(folder, fault) from fault
 
     def put(self, name: str, data: bytes) -> None:
         """Store a blob durably; another one of this name is replaced at once."""
         path = self._path(name)
         made = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        self._make_folder(path.parent)
         try:
+            self._make_folder(path.parent)
             with made.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             made.replace(path)
-        except OSError:
-            made.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+            sync_folder(path.parent)
+        except OSError as fault:
+            with suppress(OSError):
+                made.unlink(missing_ok=True)
+            raise unwritable(self._folder, fault) from fault
 
     def get(self, name: str) -> bytes | None:
         """Return a blob, or None."""

@@ -183,8 +183,9 @@ class SegmentLog:
 
     def expire(self, before_ms: int) -> None:
         """Delete the oldest segments in which every record is older than `before_ms`."""
-        ends = zip(self._segments[1:], self._bases[1:], strict=True)
-        old = [base for segment, base in ends if segment.base_time_ms < before_ms]
+        with self._lock:
+            ends = zip(self._segments[1:], self._bases[1:], strict=True)
+            old = [base for segment, base in ends if segment.base_time_ms < before_ms]
         if old:
             self.trim(old[-1])
 

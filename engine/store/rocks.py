@@ -23,7 +23,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from engine.errors import StoreError, UnavailableError
+from engine.errors import StoreError, UnavailableError, unwritable
 from engine.ports import Statistics
 
 _BLOCK_BYTES = 8 * 1024
@@ -36,6 +36,7 @@ _CHUNK_ROWS = 32
 
 _MISSING = "key not found"  # what a snapshot raises, as an Exception without a type of its own
 _CLOSING = "Shutdown in progress"
+_UNWRITABLE = ("No space left", "Permission denied", "Read-only file system", "Disk quota")
 _LOCKED = ("lock hold by current process", "While lock file")
 
 
@@ -91,8 +92,11 @@ class RocksStore:
         self, folder: Path, memory: StoreMemory, write_buffer_bytes: int = 16 << 20
     ) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._check_files()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._check_files()
+        except OSError as fault:
+            raise unwritable(folder, fault) from fault
         try:
             self._db: Rdict | None = Rdict(str(folder), _options(memory, write_buffer_bytes))
         except Exception as fault:  # rocksdict raises nothing narrower
@@ -297,4 +301,7 @@ def _fault(folder: Path, fault: Exception) -> StoreError:
             "Stop that process, or choose another folder with --data",
             folder=folder,
         )
-    return _damaged(folder, " ".join(str(fault).split()))
+    said = " ".join(str(fault).split())
+    if any(text in said for text in _UNWRITABLE):
+        return unwritable(folder, OSError(said))
+    return _damaged(folder, said)

@@ -15,6 +15,7 @@ from engine.errors import LogError, StoreError, UnavailableError
 from engine.limits import PUBLISHING_MAX
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.frames import RECORD_HEADER_BYTES
+from engine.log.objects import FolderObjects
 from engine.world import SystemClock, SystemRandom
 
 SETTINGS = EmbeddedSettings("bank", 2)
@@ -282,6 +283,7 @@ import sys
 from pathlib import Path
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.frames import RECORD_HEADER_BYTES
+from engine.log.objects import FolderObjects
 from engine.world import SystemClock, SystemRandom
 
 settings = EmbeddedSettings("bank", 2, segment_bytes=20_000)
@@ -325,3 +327,57 @@ def test_after_kill_9_every_reported_record_is_there(tmp_path):
             assert record.offset == offset
             assert record.value.startswith(b"%d " % offset)
         logs.close()
+
+
+class Calendar:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.ms = 1_700_000_000_000
+
+    def now_ms(self):
+        return self.ms
+
+    def monotonic_ms(self):
+        return self.ms
+
+
+def test_old_commands_are_deleted_while_the_logs_are_open(tmp_path):
+    clock, hour_ms = Calendar(), 3_600_000
+    settings = EmbeddedSettings("bank", 1, segment_bytes=4_096, command_retention_ms=hour_ms)
+    logs = EmbeddedLogs(tmp_path, settings, clock, SystemRandom())
+    for _ in range(8):
+        logs.commands.publish(0, b"w", bytes(1_000))
+        settle(logs, logs.commands.published)
+        clock.ms += 1_000
+    assert logs.command_log(0).bounds().begin == 0
+    clock.ms += hour_ms
+    logs.wait(0)
+    kept = logs.command_log(0).bounds()
+    assert 0 < kept.begin < kept.end == 8, "the newest segment stays"
+    assert len(everything(logs.command_log(0))) == kept.end - kept.begin
+    logs.close()
+
+
+def test_a_folder_that_can_t_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError) as raised:
+        opened(tmp_path / "file" / "log")
+    assert raised.value.code == "E1207"
+    assert str(tmp_path / "file" / "log") in str(raised.value)
+
+
+def test_an_object_that_finds_no_room_is_told_and_leaves_nothing(tmp_path):
+    objects = FolderObjects(tmp_path / "content")
+    objects.put("a", b"small")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(StoreError) as raised:
+            objects.put("b/c", bytes(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.code == "E1207"
+    assert objects.names() == ["a"]
+    objects.put("b/c", bytes(10_000))
+    assert objects.names() == ["a", "b/c"]
