@@ -87,7 +87,7 @@ def test_nobody_gets_a_partition_before_it_was_let_go(logs):
     first.hold = True
     second = Member(logs)
     settle(logs, lambda: first.poll() and second.poll() is not None and len(first.revoked) == 2)
-    for _ in range(20):
+    for _ in range(80):  # longer than a heartbeat, which tells of a rebalance
         assert not first.held & second.poll()
         logs.wait(50)
     for partition in first.revoked:
