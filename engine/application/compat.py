@@ -6,36 +6,13 @@ refused (something written before could not be read, or would mean something els
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
-from engine.application.resolution import problems, source_of
-from engine.application.types import (
-    Application,
-    CommandType,
-    ProjectorType,
-    RecordSchema,
-    RecordType,
-    ViewType,
-)
+from engine.application import compat_records
+from engine.application.differences import Entry, Verdict, paired, renames, schema_entries
+from engine.application.types import Application, ProjectorType, ViewType
 
-
-class Verdict(StrEnum):
-    """What becomes of a change."""
-
-    COMPATIBLE = "compatible"
-    REBUILD = "rebuild"
-    REFUSED = "refused"
-
-
-@dataclass(slots=True, frozen=True)
-class Entry:
-    """One difference: `what` is added, removed or changed; `where` a key of the manifest."""
-
-    what: str
-    where: str
-    verdict: Verdict
-    why: str
+__all__ = ["Diff", "Entry", "Verdict", "diff", "is_higher"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,8 +39,9 @@ def diff(old: Application, new: Application) -> Diff:
     return Diff(
         (
             *_heads(old, new),
-            *_records(old, new),
-            *_commands(old, new),
+            *compat_records.workspaces(old, new),
+            *compat_records.records(old, new),
+            *compat_records.commands(old, new),
             *_views(old, new),
             *_projectors(old, new),
             *_extensions(old, new),
@@ -103,117 +81,62 @@ def _heads(old: Application, new: Application) -> Iterator[Entry]:
         yield Entry("changed", "application.version", Verdict.REFUSED, why)
 
 
-def _schema(old: RecordSchema, new: RecordSchema, where: str, otherwise: Verdict) -> list[Entry]:
-    """Compare what was written with what will read it; unreadable is `otherwise`."""
-    found = problems(old, new)
-    entries = [Entry("changed", f"{where}.{field}", otherwise, why) for field, why in found]
-    taken = {source.name for field in new.fields if (source := source_of(field, old))}
-    for field in old.fields:
-        if field.name not in taken:
-            why = "its stored values are no longer read; the log keeps them"
-            entries.append(Entry("removed", f"{where}.{field.name}", Verdict.COMPATIBLE, why))
-    for field in new.fields:
-        if field.has_default and source_of(field, old) is None:
-            why = "what is stored reads as its default"
-            entries.append(Entry("added", f"{where}.{field.name}", Verdict.COMPATIBLE, why))
-    broken = {field for field, _ in found}
-    for field, _ in problems(new, old):
-        if field not in broken and re.split(r"[.\[]", field)[0] in new.by_name:
-            why = "readable now, but a roll-back to the old schema would be refused"
-            entries.append(Entry("changed", f"{where}.{field}", Verdict.COMPATIBLE, why))
-    if not entries and old.text != new.text:
-        entries.append(Entry("changed", where, Verdict.COMPATIBLE, "reads the same"))
-    return entries
-
-
-def _records(old: Application, new: Application) -> Iterator[Entry]:
-    for name, record in old.records.items():
-        if name in new.records:
-            yield from _record(record, new.records[name])
-        else:
-            why = "its records would be lost; keep it and stop using it"
-            yield Entry("removed", f"records.{name}", Verdict.REFUSED, why)
-    for name in _only(new.records, old.records):
-        yield Entry("added", f"records.{name}", Verdict.COMPATIBLE, "nothing is stored yet")
-
-
-def _record(old: RecordType, new: RecordType) -> Iterator[Entry]:
-    where = f"records.{old.name}"
-    if old.kind != new.kind:
-        why = f"a record's kind is for ever: {old.kind}"
-        yield Entry("changed", f"{where}.kind", Verdict.REFUSED, why)
-    yield from _schema(old.schema, new.schema, f"{where}.schema", Verdict.REFUSED)
-    before = {(check.field.name, check.minimum, check.maximum) for check in old.checks}
-    after = {(check.field.name, check.minimum, check.maximum) for check in new.checks}
-    for field in sorted({entry[0] for entry in before ^ after}):
-        why = "holds for changes from now on; what is stored is not checked again"
-        yield Entry("changed", f"{where}.checks.{field}", Verdict.COMPATIBLE, why)
-
-
-def _commands(old: Application, new: Application) -> Iterator[Entry]:
-    for name, command in old.commands.items():
-        if name in new.commands:
-            yield from _command(command, new.commands[name])
-        else:
-            why = "commands still under way are rejected as unknown_command"
-            yield Entry("removed", f"commands.{name}", Verdict.COMPATIBLE, why)
-    for name in _only(new.commands, old.commands):
-        yield Entry("added", f"commands.{name}", Verdict.COMPATIBLE, "nobody has sent it yet")
-
-
-def _command(old: CommandType, new: CommandType) -> Iterator[Entry]:
-    where = f"commands.{old.name}"
-    yield from _schema(old.args, new.args, f"{where}.args", Verdict.REFUSED)
-    if old.run != new.run:
-        why = "decided by another function from now on"
-        yield Entry("changed", f"{where}.run", Verdict.COMPATIBLE, why)
-    before = None if old.result is None else old.result.fingerprint
-    after = None if new.result is None else new.result.fingerprint
-    if before != after:
-        why = "old results are read with the old application's schema"
-        yield Entry("changed", f"{where}.result", Verdict.COMPATIBLE, why)
-
-
 def _views(old: Application, new: Application) -> Iterator[Entry]:
     written = {view for projector in new.projectors for view in projector.writes}
-    for name, view in old.views.items():
-        if name in new.views:
-            yield from _view(view, new.views[name])
-        else:
+    for before, after, entries in paired("views", old.views, new.views):
+        yield from entries
+        if before is not None and after is not None:
+            yield from _view(before, after)
+        elif before is not None:
             why = "its rows are no longer served; the log can build them again"
-            yield Entry("removed", f"views.{name}", Verdict.COMPATIBLE, why)
-    for name in _only(new.views, old.views):
-        if name in written:
+            yield Entry("removed", f"views.{before.name}", Verdict.COMPATIBLE, why)
+        elif after is not None and after.name in written:
             why = "it must be built from the log, or it would miss what has happened"
-            yield Entry("added", f"views.{name}", Verdict.REBUILD, why)
-        else:
-            yield Entry("added", f"views.{name}", Verdict.COMPATIBLE, "nothing writes it")
+            yield Entry("added", f"views.{after.name}", Verdict.REBUILD, why)
+        elif after is not None:
+            yield Entry("added", f"views.{after.name}", Verdict.COMPATIBLE, "nothing writes it")
 
 
 def _view(old: ViewType, new: ViewType) -> Iterator[Entry]:
-    where = f"views.{old.name}"
+    where = f"views.{new.name}"
     if old.key != new.key:
         why = "its rows are stored under the old key"
         yield Entry("changed", f"{where}.key", Verdict.REBUILD, why)
-    yield from _schema(old.schema, new.schema, f"{where}.row", Verdict.REBUILD)
+    yield from schema_entries(old.schema, new.schema, f"{where}.row", Verdict.REBUILD)
 
 
 def _projectors(old: Application, new: Application) -> Iterator[Entry]:
     before = {projector.name: projector for projector in old.projectors}
     after = {projector.name: projector for projector in new.projectors}
+    views = renames(old.views, new.views)
     for name, projector in before.items():
         if name in after:
-            yield from _projector(projector, after[name])
+            yield from _projector(_translated(projector, old, new), after[name])
             continue
-        left = [view for view in projector.writes if view in new.views]
+        left = [views[view] for view in projector.writes if view in views]
         verdict = Verdict.REBUILD if left else Verdict.COMPATIBLE
         why = f"{', '.join(left)} would stop following the log" if left else "its views go with it"
         yield Entry("removed", f"projectors.{name}", verdict, why)
     for name in _only(after, before):
-        stale = [view for view in after[name].writes if view in old.views]
+        stale = [view for view in after[name].writes if view in views.values()]
         verdict = Verdict.REBUILD if stale else Verdict.COMPATIBLE
         why = f"{', '.join(stale)} has rows of another projector" if stale else "with its views"
         yield Entry("added", f"projectors.{name}", verdict, why)
+
+
+def _translated(projector: ProjectorType, old: Application, new: Application) -> ProjectorType:
+    """Return an old projector in the new application's names."""
+    names = {
+        "record": renames(old.records, new.records),
+        "command": renames(old.commands, new.commands),
+    }
+    views = renames(old.views, new.views)
+    on: list[tuple[str, str]] = []
+    for source, operation in projector.on:
+        kind = "command" if operation in {"execute", "rejected"} else "record"
+        on.append((names[kind].get(source, source), operation))
+    writes = tuple(views.get(view, view) for view in projector.writes)
+    return replace(projector, on=tuple(on), writes=writes)
 
 
 def _projector(old: ProjectorType, new: ProjectorType) -> Iterator[Entry]:

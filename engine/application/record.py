@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.application.building import Parts, build
-from engine.application.tables import next_table
+from engine.application.differences import renames
+from engine.application.tables import carried_tables, next_table
 from engine.application.types import Application, Table
 from engine.errors import ApplicationError, LogError
 
@@ -24,10 +25,11 @@ def numbered(application: Application, previous: Application | None) -> Applicat
     )
     if previous is None:
         return build(parts, (), 1)
-    tables = list(previous.tables)
+    tables = carried_tables(previous, application)
+    kept = renames(previous.views, application.views).values()
     for name in application.views:
         generations = [table for table in tables if (table.kind, table.name) == ("view", name)]
-        if generations and name not in previous.views:
+        if generations and name not in kept:
             # It was removed once and is back: its old rows are not its new ones.
             generation = generations[-1].generation + 1
             tables.append(Table("view", name, generation, next_table("view", tables)))

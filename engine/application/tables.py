@@ -4,10 +4,11 @@ A unique has a number in the unique index by the same rules. Numbers are told in
 Application record, so that every replica and every later version gives the same ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from engine.application.differences import renames
 from engine.application.sections import Manifest
-from engine.application.types import Table
+from engine.application.types import Application, Table
 from engine.errors import ApplicationError
 from engine.limits import TABLE_MAX, TABLE_RECORDS_FIRST, TABLE_VIEWS_FIRST, UNIQUES_MAX
 
@@ -19,32 +20,43 @@ _SPANS = {
 
 
 def number_tables(manifest: Manifest, known: Sequence[Table]) -> tuple[Table, ...]:
-    """Return `known`, and an entry for each type, view and unique that has no number, in order.
-
-    What was renamed gets the number of its old name; everything else a new one.
-    """
+    """Return `known`, and an entry for each type, view and unique that has no number, in order."""
     tables = list(known)
-    records = {name: entry.renamed_from or "" for name, entry in manifest.records.items()}
-    views = {name: entry.renamed_from or "" for name, entry in manifest.views.items()}
-    uniques = {
-        f"{name}.{unique}": f"{entry.renamed_from}.{unique}" if entry.renamed_from else ""
-        for name, entry in manifest.records.items()
-        for unique in entry.unique
-    }
-    for kind, names in (("record", records), ("view", views), ("unique", uniques)):
-        _rename(kind, names, tables)
+    uniques = [
+        f"{name}.{unique}" for name, entry in manifest.records.items() for unique in entry.unique
+    ]
+    for kind, names in (
+        ("record", list(manifest.records)),
+        ("view", list(manifest.views)),
+        ("unique", uniques),
+    ):
+        held = newest(tables)
         for name in names:
-            if (kind, name) not in newest(tables):
+            if (kind, name) not in held:
                 generation = 1 if kind == "view" else 0
                 tables.append(Table(kind, name, generation, next_table(kind, tables)))
     return tuple(tables)
 
 
-def _rename(kind: str, names: Mapping[str, str], tables: list[Table]) -> None:
+def carried_tables(previous: Application, application: Application) -> list[Table]:
+    """Return the tables given so far, with those of renamed parts under their new names too."""
+    tables = list(previous.tables)
     held = newest(tables)
-    for name, before in names.items():
-        if before and (kind, name) not in held and (kind, before) in held:
-            tables.append(held[kind, before]._replace(name=name))
+    records = renames(previous.records, application.records)
+    pairs = [("record", before, after) for before, after in records.items()]
+    pairs += [
+        ("view", before, after)
+        for before, after in renames(previous.views, application.views).items()
+    ]
+    pairs += [
+        ("unique", f"{before}.{unique.name}", f"{after}.{unique.name}")
+        for before, after in records.items()
+        for unique in application.records[after].uniques
+    ]
+    for kind, before, after in pairs:
+        if before != after and (kind, before) in held:
+            tables.append(held[kind, before]._replace(name=after))
+    return tables
 
 
 def newest(tables: Sequence[Table]) -> dict[tuple[str, str], Table]:
