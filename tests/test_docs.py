@@ -190,6 +190,21 @@ def test_links_and_named_files_exist(page: Path) -> None:
         assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
+def test_rules_that_comments_name_are_on_a_page() -> None:
+    page = (ROOT / "engine" / "docs" / "design.md").read_text()
+    pattern = re.compile(r"\b(?:ARCHITECTURE|PROTOCOL) ([RD]\d+)|\b(FORMATS \d)|[^\w]R(\d)\b")
+    for path in sorted((ROOT / "engine").rglob("*.py")):
+        for rule, format_, short in pattern.findall(path.read_text()):
+            name = rule or format_ or f"R{short}"
+            assert re.search(rf"\*\*{name}\b", page), f"{path.name} names {name}"
+
+
+def test_every_schema_is_listed() -> None:
+    page = (ROOT / "schemas" / "README.md").read_text()
+    for path in (ROOT / "schemas").glob("*.avsc"):
+        assert f"]({path.name})" in page, path.name
+
+
 def test_the_partitioner_that_clients_are_told_is_ours() -> None:
     from engine.wire import partition_of  # noqa: PLC0415 - only here
 
