@@ -124,8 +124,12 @@ class Replica:
             if not self._verified:
                 return False
             follower.seek()
+            self._deadline_ms = self._ports.clock.monotonic_ms() + limits.RECOVER_IDLE_MS
         count = follower.tick()
-        if follower.state.position.offset < self._bounds.end:
+        if count:
+            self._deadline_ms = self._ports.clock.monotonic_ms() + limits.RECOVER_IDLE_MS
+        # The last offsets may hold no record, as where somebody else wrote in a transaction.
+        if follower.state.position.offset < self._bounds.end and not self._expired():
             return count > 0
         self._start_claim(follower)
         return True

@@ -16,6 +16,10 @@ from opentelemetry import trace
 MASK = "********"
 _SECRETS = frozenset({"token", "authorization", "password", "sasl_password"})
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# Without the values of local variables: they may hold what must not be logged.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+)
 _QUIET = ("opentelemetry", "httpx", "httpcore", "urllib3", "asyncio", "uvicorn.access")
 
 
@@ -32,7 +36,7 @@ def configure_logs(
         _mask,
     ]
     final: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(_json)]
+        [_TRACEBACKS, structlog.processors.JSONRenderer(_json)]
         if style == "json"
         else [structlog.dev.ConsoleRenderer(colors=out.isatty())]
     )

@@ -14,7 +14,7 @@ from engine.assembly import NoObserver, build_replica, python_host
 from engine.errors import EngineError
 from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import Faults, SimulatedBroker
-from engine.model import Phase, Reply
+from engine.model import Bounds, Phase, Reply
 from engine.partition.replica import Identity, Replica
 from engine.simulator.cluster import MemoryObjects, WorldClock
 from engine.simulator.run import ledger
@@ -336,3 +336,13 @@ def test_ids_leave_the_store_when_the_dedup_floor_has_passed_them(world: World) 
     world.move(5, first)
     world.settle(replica)
     assert world.replies[-1].code == "id_expired"
+
+
+def test_offsets_without_a_record_at_the_logs_end_are_not_waited_for(world: World) -> None:
+    """As behind a stranger's transaction: its marker takes an offset and is no record."""
+    replica = world.replica()
+    replica._bounds = Bounds(0, 1, replica._bounds.topic_id if replica._bounds else "")
+    world.settle(replica)
+    assert replica.phase is Phase.RECOVERING
+    world.clock.time_ms += limits.RECOVER_IDLE_MS + 1
+    world.until(replica, Phase.OWNING)

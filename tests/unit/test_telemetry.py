@@ -376,3 +376,15 @@ def test_console_logs_are_for_people() -> None:
     structlog.get_logger("test").info("owning", partition=3)
     assert "owning" in out.getvalue()
     assert "\x1b" not in out.getvalue()
+
+
+def test_a_logged_fault_shows_no_values_of_variables() -> None:
+    out = io.StringIO()
+    configure_logs("json", "info", out)
+    try:
+        hidden = "-".join(["not", "a", "number"])
+        int(hidden)
+    except ValueError:
+        structlog.get_logger("test").exception("fault")
+    assert "ValueError" in out.getvalue()
+    assert "hidden" not in out.getvalue().replace("int(hidden)", "")
