@@ -31,6 +31,7 @@ FOLDER = ROOT / "topology" / "flights"
 DATA = ROOT / ".partita" / "demo"
 MONTH = 1
 HTTP_AT_ONCE = 32
+STALLED_S = 60.0
 
 console = Console(stderr=True)
 
@@ -72,11 +73,16 @@ def load(target: "demo_targets.Target", month: int) -> None:
                 progress.update(decided, completed=target.decided())
         target.flush()
         progress.update(published, completed=total)
-        while (done := target.decided()) < total:
+        done, moved_at = 0, time.monotonic()
+        while done < total:
+            now = target.decided()
+            if now != done:
+                done, moved_at = now, time.monotonic()
+            elif time.monotonic() - moved_at > STALLED_S:
+                raise SystemExit(f"{done} of {total} decided, none since {STALLED_S:.0f} s")
             progress.update(decided, completed=done)
             target.act(done / total, console)
             target.wait()
-        progress.update(decided, completed=done)
     took_s = time.monotonic() - started
     console.print(
         f"{total:,} commands of {len(set(flights.expected(month).aircraft)):,} aircraft decided in "
