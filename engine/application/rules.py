@@ -258,7 +258,7 @@ def _record_fields(
         yield from _has(schema, field, f"{key}.references.{field}")
         if field in fields and (fields[field].kind != "long" or fields[field].logical):
             kind = fields[field].logical or fields[field].kind
-            yield f"{key}.references.{field}", f"an id is a long, not a {kind}"
+            yield f"{key}.references.{field}", f"an id is a long, not {_a(kind)}"
     for unique, names in record.unique.items():
         for field in names:
             yield from _unique_field(schema, field, f"{key}.unique.{unique}")
@@ -278,7 +278,7 @@ def _unique_field(schema: RecordSchema, name: str, key: str) -> Iterator[Problem
     if field is None:
         yield from _has(schema, name, key)
     elif not column_kind(field):
-        yield key, f"{name} can't be part of a key: it is a {field.logical or field.kind}"
+        yield key, f"{name} can't be part of a key: it is {_a(field.logical or field.kind)}"
 
 
 def _check(field: Field, check: CheckSection, path: str, *, default: bool) -> Iterator[Problem]:
@@ -298,29 +298,33 @@ def _check(field: Field, check: CheckSection, path: str, *, default: bool) -> It
             yield path, f"the schema's default {message}"
 
 
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aei" else f"a {kind}"
+
+
 def _misfits(field: Field, check: CheckSection) -> Iterator[str]:
     bounds = [bound for bound in (check.min, check.max) if bound is not None]
     kind = field.logical if field.logical == "decimal" else field.kind
     if bounds and kind not in _NUMBERS:
-        yield f"a {kind} has no bounds; numbers have"
+        yield f"{_a(kind)} has no bounds; numbers have"
     elif kind in _INTEGERS and any(type(bound) is float for bound in bounds):
         yield f"the bounds of {kind} fields are integers"
     if check.length is not None and kind not in _LENGTHS:
-        yield f"a {kind} has no length; strings, bytes and arrays have"
+        yield f"{_a(kind)} has no length; strings, bytes and arrays have"
     if check.pattern is not None and kind != "string":
-        yield f"a {kind} matches no pattern; strings do"
+        yield f"{_a(kind)} matches no pattern; strings do"
     if check.one_of is not None:
         yield from _choices(field, kind, check.one_of)
 
 
 def _choices(field: Field, kind: str, choices: list[str | int]) -> Iterator[str]:
     if kind not in {*_INTEGERS, "string", "enum"}:
-        yield f"a {kind} has no choices; strings, enums and integers have"
+        yield f"{_a(kind)} has no choices; strings, enums and integers have"
         return
     wanted = int if kind in _INTEGERS else str
     for choice in choices:
         if type(choice) is not wanted:
-            yield f"{choice!r} is no choice of a {kind}"
+            yield f"{choice!r} is no choice of {_a(kind)}"
         elif kind == "enum" and choice not in field.symbols:
             hint = did_you_mean(str(choice), list(field.symbols))
             yield f"the enum has no symbol {choice}{hint}"

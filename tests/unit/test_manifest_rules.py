@@ -184,10 +184,10 @@ def test_the_record_model_of_an_application(tmp_path: Path) -> None:
         # Fields and their kinds.
         ('["name"]', '["nam"]', "records.table.required", "did you mean name?"),
         ("{ table =", "{ tabel =", "records.order.references.tabel", "did you mean table?"),
-        ("{ table =", "{ guests =", "records.order.references.guests", "a long, not a int"),
+        ("{ table =", "{ guests =", "records.order.references.guests", "a long, not an int"),
         ('["day", "number"]', '["dya"]', "records.table.unique.place", "did you mean day?"),
         ('["day", "number"]', '["share"]', "records.table.unique.place", "it is a decimal"),
-        ('["day", "number"]', '["tags"]', "records.table.unique.place", "it is a array"),
+        ('["day", "number"]', '["tags"]', "records.table.unique.place", "it is an array"),
         ('["pin"]', '["pni"]', "commands.found.secret", "did you mean pin?"),
         # Checks.
         ("{ name = {", "{ nmae = {", "records.table.checks.nmae", "did you mean name?"),
@@ -207,9 +207,9 @@ def test_the_record_model_of_an_application(tmp_path: Path) -> None:
             "records.order.checks.state",
             "did you mean paid?",
         ),
-        ('["open", "paid"]', "[1]", "records.order.checks.state", "1 is no choice of a enum"),
+        ('["open", "paid"]', "[1]", "records.order.checks.state", "1 is no choice of an enum"),
         ('["open", "paid"]', "[]", "records.order.checks.state.one_of", "at least 1 item"),
-        ("[1, 2, 4]", '[1, "2"]', "records.order.checks.guests", "'2' is no choice of a int"),
+        ("[1, 2, 4]", '[1, "2"]', "records.order.checks.guests", "'2' is no choice of an int"),
         ("[1, 2, 4]", "[1, 1]", "records.order.checks.guests.one_of", "1 is there twice"),
         ("[1, 2, 4]", "[true]", "records.order.checks.guests.one_of.0", "a text or an integer"),
         (
