@@ -14,11 +14,13 @@ from starlette.routing import Route
 from engine.http.admin import Admin
 from engine.http.commands import Commands
 from engine.http.context import Context, Waits
+from engine.http.hub import Hub
 from engine.http.metrics import NodeMetrics
 from engine.http.middleware import ROUTE, Entrance, raise_on
 from engine.http.problems import Problem
 from engine.http.queries import Queries
-from engine.http.routing import Forwarder, Handler
+from engine.http.routing import Forwarder
+from engine.http.subscriptions import Subscriptions
 from engine.node.api import NodeApi
 from engine.settings import HttpSettings
 from engine.telemetry.traces import NoTraces, Traces
@@ -41,7 +43,8 @@ def create_app(
     traces = traces or NoTraces()
     metrics = NodeMetrics(node, lambda: {"traces": traces.statistics()})
     context = Context(node, settings, metrics, traces, waits or Waits())
-    forwarder = Forwarder(context, transport)
+    hub = Hub(context)
+    forwarder = Forwarder(context, hub, transport)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
@@ -50,17 +53,19 @@ def create_app(
         metrics.metrics.close()
 
     app = Starlette(
-        routes=_routes(context, forwarder.here),
+        routes=_routes(context, forwarder, hub),
         middleware=[Middleware(Entrance, context=context)],
         exception_handlers={HTTPException: raise_on, Problem: raise_on},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
+    app.state.end_streams = hub.end
     return app
 
 
-def _routes(context: Context, here: Callable[[Handler], Handler]) -> list[Route]:
+def _routes(context: Context, forwarder: Forwarder, hub: Hub) -> list[Route]:
     admin, commands, queries = Admin(context), Commands(context), Queries(context)
+    changes, here, stream = Subscriptions(context, hub), forwarder.here, forwarder.stream
     decide, publish, found = here(commands.post), commands.publish, here(commands.get)
 
     async def command(request: Request) -> Response:
@@ -81,8 +86,11 @@ def _routes(context: Context, here: Callable[[Handler], Handler]) -> list[Route]
         _route(_WORKSPACE + "/commands/{command}", command, "GET", "POST"),
         _get(_WORKSPACE + "/records/{type}", here(queries.records)),
         _get(_WORKSPACE + "/records/{type}/{id}", here(queries.record)),
+        _get(_WORKSPACE + "/records/{type}/{id}/changes", stream(changes.record)),
         _get(_WORKSPACE + "/views/{view}", here(queries.view)),
+        _get(_WORKSPACE + "/views/{view}/changes", stream(changes.view)),
         _get(_WORKSPACE + "/events", here(queries.events)),
+        _get(_WORKSPACE + "/events/changes", stream(changes.events)),
     ]
 
 

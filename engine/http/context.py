@@ -46,6 +46,8 @@ class Waits:
 
     outcome_ms: int = limits.REQUEST_WAIT_MS
     sequence_ms: int = limits.SEQUENCE_WAIT_MS
+    heartbeat_ms: int = limits.SUBSCRIPTION_HEARTBEAT_MS
+    send_ms: int = limits.SUBSCRIPTION_SEND_MS
 
 
 @dataclass(slots=True)
@@ -82,8 +84,8 @@ class Context:
             problem.more |= told
             raise problem from None
 
-    def ask(self, call: "Callable[[], Future[T]]", **told: Any) -> "Future[T]":
-        """Return the node's future, or raise the problem of its refusal."""
+    def ask(self, call: Callable[[], T], **told: Any) -> T:
+        """Return what the node answers, or raise the problem of its refusal."""
         try:
             return call()
         except EngineError as error:

@@ -18,6 +18,7 @@ class NodeMetrics:
         self._more = more
         self.active = 0
         self.refused = 0
+        self.subscriptions = 0
         self.metrics = Metrics(node.name, self.statistics)
 
     def statistics(self) -> dict[str, Counters]:
@@ -33,5 +34,9 @@ class NodeMetrics:
             partition["applied_offset"] = entry.applied_offset
             partition["target_offset"] = entry.target_offset
             partition["records_per_s"] = entry.records_per_s
-        joined["http"] = {"active": self.active, "refused": self.refused}
+        joined["http"] = {
+            "active": self.active,
+            "refused": self.refused,
+            "subscriptions": self.subscriptions,
+        }
         return joined | {name: dict(counters) for name, counters in self._more().items()}

@@ -12,8 +12,10 @@ from starlette.responses import Response, StreamingResponse
 
 from engine import limits
 from engine.http.context import Context
+from engine.http.hub import Hub
 from engine.http.parameters import body_bytes, workspace_of
 from engine.http.problems import Problem
+from engine.http.streams import Uncounted
 from engine.node.api import Where
 
 HOP = "partita-hop"
@@ -44,14 +46,40 @@ _HOP_BY_HOP = frozenset(
 class Forwarder:
     """Sends requests on to other nodes. Used from one event loop."""
 
-    def __init__(self, context: Context, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, context: Context, hub: Hub, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self._context = context
+        self._hub = hub
         self._transport = transport
-        self._client: httpx.AsyncClient | None = None
+        self._clients: dict[int, httpx.AsyncClient] = {}  # by how many connections it may have
 
     def here(self, handler: Handler) -> Handler:
         """Return `handler` for requests of workspaces that are answered here, else forward."""
 
+        async def forward(request: Request, partition: int, url: str) -> Response:
+            return await self._forward(request, partition, url, limits.FORWARD_CONNECTIONS_MAX)
+
+        return self._choose(handler, forward)
+
+    def stream(self, handler: Handler) -> Handler:
+        """Return the same for a handler of streams, which keep their connections."""
+
+        async def forward(request: Request, partition: int, url: str) -> Response:
+            workspace = workspace_of(request)
+            self._hub.admit(workspace)
+            try:
+                answer = await self._forward(request, partition, url, limits.SUBSCRIPTIONS_MAX)
+            except BaseException:
+                self._hub.leave(workspace)
+                raise
+            return Uncounted(self._context, self._hub, workspace, answer)
+
+        return self._choose(handler, forward)
+
+    def _choose(
+        self, handler: Handler, forward: Callable[[Request, int, str], Awaitable[Response]]
+    ) -> Handler:
         async def answer(request: Request) -> Response:
             partition = self._context.node.partition_of(workspace_of(request))
             route = self._context.node.route(partition)
@@ -61,21 +89,23 @@ class Forwarder:
                 raise self._nobody(partition, "no node is known to own the partition now")
             if HOP in request.headers:
                 raise self._nobody(partition, "the partition has just moved on")
-            return await self._forward(request, partition, route.url)
+            return await forward(request, partition, route.url)
 
         return answer
 
     async def close(self) -> None:
         """Close the connections to other nodes."""
-        if self._client is not None:
-            await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
     def _nobody(self, partition: int, why: str, key: str | None = None) -> Problem:
         hint = "Try again, with the same Idempotency-Key"
         return Problem(503, "E1402", why, hint, None, partition=partition, idempotency_key=key)
 
-    async def _forward(self, request: Request, partition: int, url: str) -> Response:
-        client = self._connected()
+    async def _forward(
+        self, request: Request, partition: int, url: str, connections: int
+    ) -> Response:
+        client = self._connected(connections)
         key: str | None = None
         if request.method == "POST":
             # Chosen here, so that it can be told when the owner's answer gets lost.
@@ -108,17 +138,18 @@ class Forwarder:
             kept.append((KEY.encode(), key.encode("latin-1")))
         return [*kept, (HOP.encode(), self._context.node.name.encode("ascii", "replace"))]
 
-    def _connected(self) -> httpx.AsyncClient:
-        if self._client is None:
+    def _connected(self, connections: int) -> httpx.AsyncClient:
+        client = self._clients.get(connections)
+        if client is None:
             wait_s = self._context.waits.outcome_ms / 1_000 + _MARGIN_S
-            self._client = httpx.AsyncClient(
+            client = self._clients[connections] = httpx.AsyncClient(
                 transport=self._transport,
                 timeout=httpx.Timeout(wait_s, connect=_CONNECT_S, pool=_CONNECT_S),
-                limits=httpx.Limits(max_connections=limits.FORWARD_CONNECTIONS_MAX),
+                limits=httpx.Limits(max_connections=connections),
                 follow_redirects=False,
                 trust_env=False,
             )
-        return self._client
+        return client
 
 
 async def _relay(answer: httpx.Response) -> Response:

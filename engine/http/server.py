@@ -7,11 +7,12 @@ import asyncio
 import errno
 import socket
 import threading
+from collections.abc import Callable
 
 import structlog
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from engine import limits
@@ -22,6 +23,7 @@ from engine.settings import HttpSettings
 _BACKLOG = 1_024
 _START_S = 10.0
 _GRACE_S = 5
+_STUCK_MS = 60_000
 
 _log = structlog.get_logger("http")
 
@@ -51,7 +53,7 @@ class Server:
             host = socket.gethostname()
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
-    def start(self, app: ASGIApp) -> None:
+    def start(self, app: Starlette) -> None:
         """Serve `app`; return once requests are answered."""
         assert self._thread is None
         started = threading.Event()
@@ -69,6 +71,7 @@ class Server:
                 timeout_graceful_shutdown=_GRACE_S,
             ),
             started,
+            app.state.end_streams,
         )
         self._server = server
         self._thread = threading.Thread(
@@ -129,15 +132,23 @@ class BoundedHead(HttpToolsProtocol):
 
 
 class _Uvicorn(uvicorn.Server):
-    """A server that says when it has started."""
+    """A server that says when it has started, and when it begins to stop."""
 
-    def __init__(self, config: uvicorn.Config, begun: threading.Event) -> None:
+    def __init__(
+        self, config: uvicorn.Config, begun: threading.Event, ending: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._begun = begun
+        self._ending = ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._begun.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A stream never ends by itself: what is waited for is what will.
+        self._ending()
+        await super().shutdown(sockets)
 
 
 def _bind(settings: HttpSettings) -> socket.socket:
@@ -151,6 +162,9 @@ def _bind(settings: HttpSettings) -> socket.socket:
         family, kind, protocol, _, address = found[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Connections inherit it: a peer that takes nothing for so long is cut off.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_MS)
         try:
             listening.bind(address)
             listening.listen(_BACKLOG)

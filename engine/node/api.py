@@ -1,6 +1,6 @@
 """What HTTP, and any other gateway, may ask of a node. Thread-safe, unlike the core below it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from engine.application import Application
 from engine.model import LogRecord, Lookup, NodeBeat, Progress, Reply
+from engine.node.feed import Callback
 from engine.partition.reading import PartitionReader
 
 
@@ -65,6 +66,14 @@ class NodeApi(Protocol):
         """Return a consistent reader of a partition held here; the caller closes it.
 
         Raises UnavailableError E1402 while it is being restored or not held here.
+        """
+        ...
+
+    def subscribe(self, partition: int, callback: Callback) -> Callable[[], None]:
+        """Call `callback` whenever a partition held here may have moved; return what ends it.
+
+        It is called from another thread, with False when the partition is no longer held here,
+        and must neither block nor raise. Raises UnavailableError E1402 while it is not held.
         """
         ...
 

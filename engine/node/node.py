@@ -18,6 +18,7 @@ from engine.application import Application
 from engine.errors import EngineError, StoreError, UnavailableError
 from engine.model import LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
 from engine.node.api import Route, Where
+from engine.node.feed import Callback, Feed
 from engine.node.gate import Gate
 from engine.node.routing import RoutingTable
 from engine.partition.reading import PartitionReader
@@ -64,6 +65,7 @@ class Node:
         self._closing: dict[int, Future[None]] = {}
         self._phases: dict[int, Phase] = {}
         self._calls: deque[Callable[[], bool]] = deque()  # True = done
+        self._feed = Feed()
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="partita-open")
         self._stopping = threading.Event()
         self._beat_at_ms = 0
@@ -129,7 +131,7 @@ class Node:
                 replica.release()
             if replica.phase is Phase.CLOSED:
                 del self._replicas[partition]
-                self._parts.gate.abandon(partition)
+                self._abandon(partition)
                 self._closing[partition] = self._opener.submit(replica.close)
         for partition, closing in list(self._closing.items()):
             if closing.done():
@@ -180,6 +182,8 @@ class Node:
             replica.stop(
                 StoreError("E1405", f"{type(fault).__name__}: {fault}", partition=partition)
             )
+        if moved:
+            self._feed.moved(partition)
         if replica.phase is not self._phases.get(partition):
             self._phases[partition] = replica.phase
             self._told(partition, replica, before)
@@ -196,8 +200,12 @@ class Node:
             reason=str(replica.problem or replica.reason),
         )
         if before in READABLE and replica.phase not in READABLE:
-            self._parts.gate.abandon(partition)
+            self._abandon(partition)
         self._beat_at_ms = 0
+
+    def _abandon(self, partition: int) -> None:
+        self._parts.gate.abandon(partition)
+        self._feed.lost(partition)
 
     def _serve_calls(self) -> None:
         for _ in range(len(self._calls)):
@@ -287,6 +295,10 @@ class Node:
         """Return a consistent reader of a partition owned here; the caller closes it."""
         replica = self._owned(partition)
         return PartitionReader(replica.store.view(), replica.applications)
+
+    def subscribe(self, partition: int, callback: Callback) -> Callable[[], None]:
+        """Call `callback` after each step of a partition owned here; return what ends it."""
+        return self._feed.subscribe(partition, callback, lambda: self._owned(partition))
 
     def _later(self, attempt: Callable[[], "Answer | None"]) -> "Future[Answer]":
         """Call `attempt` on the shell thread until it answers."""

@@ -6,6 +6,7 @@ a gateway's business. Writes nothing.
 """
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -203,6 +204,22 @@ class PartitionReader:
             found.append((number, sequence))
             number += 1
         return found
+
+    def last_sequence(self, workspace: str) -> int:
+        """Return the partition sequence of a workspace's last outcome; 0 before the first."""
+        row = self.workspace(workspace)
+        if row is None:
+            return 0
+        return row.recent[-1] if row.recent else self._sequence_of(workspace, row.last)
+
+    def passed(self, workspace: str, sequence: int) -> int:
+        """Return how many of a workspace's outcomes stand at or below a partition sequence."""
+        row = self.workspace(workspace)
+        numbers = range(1, row.last + 1 if row else 1)
+        return bisect_right(numbers, sequence, key=lambda at: self._sequence_of(workspace, at))
+
+    def _sequence_of(self, workspace: str, number: int) -> int:
+        return self.sequences(workspace, number - 1, 1)[0][1]
 
     def offset_of(self, sequence: int) -> int | None:
         """Return the event log's offset of an outcome; None if its page is gone."""

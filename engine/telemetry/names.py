@@ -113,6 +113,7 @@ _MEMORY = (
 _HTTP = (
     ("active", "http_active_requests", _GAUGE, "HTTP requests being answered"),
     ("refused", "http_refused", _COUNTER, "HTTP requests refused: too many at once"),
+    ("subscriptions", "http_open_subscriptions", _GAUGE, "Streams of changes that are open"),
 )
 _TRACES = (
     ("spans", "traces_spans", _COUNTER, "Spans begun"),
