@@ -31,6 +31,7 @@ from engine.ports import (
     StateHost,
 )
 from engine.sandbox.guests import load_guests
+from engine.sandbox.host_ranges import StoreReader
 from engine.sandbox.python import PythonHost
 from engine.settings import Settings
 from engine.store.rocks import RocksStore, StoreMemory
@@ -47,7 +48,7 @@ class NoObserver:
 
 def python_host(store: PartitionStore | None = None) -> StateHost:
     """Return a plain Python state host; with a store, it reads missing rows by itself."""
-    return PythonHost(load_guests, store.get if store else None)
+    return PythonHost(load_guests, StoreReader(store) if store else None)
 
 
 def build_replica(  # noqa: PLR0913 - the composition root names every part once

@@ -174,9 +174,9 @@ class HostState:
 class Decided:
     """What a state host made of a batch (FORMATS 6), outcome by outcome.
 
-    `done` commands (or records) are finished; the rest waits for the rows in `missing`. `ids`
-    and `times` are those of the outcomes, for the dedup page. `digests` are differences to add,
-    modulo 2**64. `state` is the state after the last outcome.
+    `done` commands (or records) are finished; the rest waits for the rows in `missing` and for all
+    rows below `missing_prefixes`. `ids` and `times` are those of the outcomes, for the dedup page.
+    `digests` are differences to add, modulo 2**64. `state` is the state after the last outcome.
     """
 
     outcomes: list[bytes] = field(default_factory=list[bytes])
@@ -188,6 +188,7 @@ class Decided:
     replies: list[Reply | Duplicate] = field(default_factory=list["Reply | Duplicate"])
     emits: list[bytes] = field(default_factory=list[bytes])
     missing: list[bytes] = field(default_factory=list[bytes])
+    missing_prefixes: list[bytes] = field(default_factory=list[bytes])
     done: int = 0
     state: HostState = field(default_factory=HostState)
 

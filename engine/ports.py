@@ -204,8 +204,9 @@ class StateHost(Protocol):
     """Decides and folds one partition's batches in memory; knows no log, no store, no clock.
 
     It holds the rows it was given, what unconfirmed batches changed, and the ids of the dedup
-    window. A row it needs and doesn't have is named in `Decided.missing`; the caller provides it
-    (None = there is none) and calls again with the commands from `done` on.
+    window. A row it needs and doesn't have is named in `Decided.missing`, a range of rows in
+    `missing_prefixes`; the caller provides them (None = there is none) and calls again with the
+    commands from `done` on.
     """
 
     def open(
@@ -232,8 +233,13 @@ class StateHost(Protocol):
         """
         ...
 
-    def provide(self, rows: Mapping[bytes, bytes | None], /) -> None:
-        """Take rows as stored. Dedup pages (rows.TABLE_PAGES) fill the window."""
+    def provide(
+        self, rows: Mapping[bytes, bytes | None], prefixes: Sequence[bytes] = (), /
+    ) -> None:
+        """Take rows as stored. Dedup pages (rows.TABLE_PAGES) fill the window.
+
+        Every stored row below one of `prefixes` is among `rows`.
+        """
         ...
 
     def confirm(self, sequence: int) -> None:

@@ -49,6 +49,7 @@ class Change(TypedDict):
 
     type: int
     root: int
+    parent: int
     id: int
     op: str
     set: bytes

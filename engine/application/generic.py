@@ -12,7 +12,7 @@ from engine.application import forms, schema
 from engine.application.codec import SchemaMismatch, wrong_type
 from engine.application.types import Application, RecordSchema, RecordType
 
-_KEYS = ("op", "type", "id", "parent", "fields")
+_KEYS = ("op", "type", "id", "parent", "root", "fields")
 
 
 @functools.cache
@@ -57,6 +57,8 @@ def changes_to_json(application: Application, args: Mapping[str, Any]) -> dict[s
         made: dict[str, Any] = {"op": change["op"], "type": change["type"], "id": change["id"]}
         if change["parent"]:
             made["parent"] = change["parent"]
+        if change["root"]:
+            made["root"] = change["root"]
         type_ = application.records.get(change["type"])
         if change["set"] and type_ is not None:
             made["fields"] = _fields_to_json(type_, change)
@@ -98,6 +100,7 @@ def _change_from_json(application: Application, entry: object) -> dict[str, Any]
         "type": type_.name,
         "id": given.get("id", 0),
         "parent": given.get("parent", 0),
+        "root": given.get("root", 0),
         "set": list(cast("dict[str, Any]", fields)),
         "body": _body(type_, cast("dict[str, Any]", fields)),
     }

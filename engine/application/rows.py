@@ -34,7 +34,7 @@ _TABLE = struct.Struct(">H")
 _LONG = struct.Struct(">Q")
 _VALUE = struct.Struct(">IHB")
 _PAGE = struct.Struct(">QqI")  # first offset, newest command time, count
-_WORKSPACE = struct.Struct(">QQQ")
+_WORKSPACE = struct.Struct(">QQQBH")  # last, accepted, next id, status, bytes of the kind
 _SIGN = 1 << 63
 _MASK = (1 << 64) - 1
 
@@ -151,6 +151,31 @@ def decode_columns(key: bytes, kinds: Iterable[str]) -> list[object]:
     return columns
 
 
+def unique_key(workspace: str, number: int, columns: Iterable[tuple[str, object]]) -> bytes:
+    """Return the key of a unique index's row; its value is `encode_id` of the record."""
+    return view_key(TABLE_UNIQUE, workspace, [("long", number), *columns])
+
+
+def encode_id(record_id: int) -> bytes:
+    """Return an id as the value of a unique index's row."""
+    return _LONG.pack(record_id)
+
+
+def decode_id(value: bytes) -> int:
+    """Decode `encode_id`."""
+    return int(_LONG.unpack(value)[0])
+
+
+def join_nested(parent: int, body: bytes) -> bytes:
+    """Return the body of a nested record's row: its parent's id, then its Avro body."""
+    return _LONG.pack(parent) + body
+
+
+def split_nested(body: bytes) -> tuple[int, bytes]:
+    """Decode `join_nested`."""
+    return int(_LONG.unpack_from(body)[0]), body[_LONG.size :]
+
+
 class RowValue(NamedTuple):
     """A stored row: which application's schema wrote it, of which type, and its Avro body."""
 
@@ -213,6 +238,9 @@ def decode_page(key: bytes, value: bytes) -> Page:
     return Page(int(_LONG.unpack_from(key, 2)[0]), first_offset, count, newest, ids)
 
 
+ACTIVE, GONE = range(2)
+
+
 class Workspace(NamedTuple):
     """A workspace's row; it begins with the workspace's first accepted outcome.
 
@@ -224,6 +252,8 @@ class Workspace(NamedTuple):
     accepted: int  # of its last accepted outcome
     next_id: int
     recent: list[int]
+    kind: str = ""  # "" = the application declares no kinds, or didn't when this one began
+    status: int = ACTIVE
 
 
 def workspace_key(workspace: str) -> bytes:
@@ -233,16 +263,18 @@ def workspace_key(workspace: str) -> bytes:
 
 def encode_workspace(row: Workspace) -> bytes:
     """Return a workspace row's value."""
-    head = _WORKSPACE.pack(row.last, row.accepted, row.next_id)
-    return head + struct.pack(f">{len(row.recent)}Q", *row.recent)
+    kind = row.kind.encode()
+    head = _WORKSPACE.pack(row.last, row.accepted, row.next_id, row.status, len(kind))
+    return head + kind + struct.pack(f">{len(row.recent)}Q", *row.recent)
 
 
 def decode_workspace(value: bytes) -> Workspace:
     """Decode `encode_workspace`."""
-    last, accepted, next_id = _WORKSPACE.unpack_from(value)
-    count = (len(value) - _WORKSPACE.size) // 8
-    recent = list(struct.unpack_from(f">{count}Q", value, _WORKSPACE.size))
-    return Workspace(last, accepted, next_id, recent)
+    last, accepted, next_id, status, length = _WORKSPACE.unpack_from(value)
+    start = _WORKSPACE.size + length
+    recent = list(struct.unpack_from(f">{(len(value) - start) // 8}Q", value, start))
+    kind = value[_WORKSPACE.size : start].decode()
+    return Workspace(last, accepted, next_id, recent, kind, status)
 
 
 def workspace_log_key(workspace: str, page: int) -> bytes:

@@ -107,6 +107,19 @@ class Ledger:
         finally:
             view.close()
 
+    def wanted(self, decided: Decided) -> dict[bytes, bytes | None]:
+        """Return the stored rows that a host misses: single ones, and all below its prefixes."""
+        assert decided.missing or decided.missing_prefixes, "a host stopped and misses nothing"
+        found = dict(zip(decided.missing, self.store.get_many(decided.missing), strict=True))
+        if decided.missing_prefixes:
+            view = self.store.view()
+            try:
+                for prefix in decided.missing_prefixes:
+                    found.update(view.scan(prefix, rows.prefix_end(prefix)))
+            finally:
+                view.close()
+        return found
+
     def statistics(self) -> Mapping[str, int | float]:
         """Return counters of this store and its writes."""
         return {"rows_written_total": self._written, **self.store.statistics()}

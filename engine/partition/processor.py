@@ -156,9 +156,7 @@ class Processor:
             parts.append(part)
             rest = rest.rest(part.done)
             if rest:
-                assert part.missing, "a host stopped without saying what it misses"
-                values = self._ledger.store.get_many(part.missing)
-                host.provide(dict(zip(part.missing, values, strict=True)))
+                host.provide(self._ledger.wanted(part), part.missing_prefixes)
         decided = merge(parts)
         self._observe(Stage.DECIDE, decided)
         return decided

@@ -162,9 +162,7 @@ class Follower:
             parts.append(part)
             rest = rest.rest(part.done)
             if rest:
-                assert part.missing, "a host stopped without saying what it misses"
-                values = self.ledger.store.get_many(part.missing)
-                self._host.provide(dict(zip(part.missing, values, strict=True)))
+                self._host.provide(self.ledger.wanted(part), part.missing_prefixes)
         return merge(parts)
 
     def _check(self, judged: Judged, offset: int) -> None:

@@ -17,7 +17,7 @@ exception rejects the one command.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -26,7 +26,9 @@ from engine.application.types import (
     EntryPoint,
     Extension,
     Field,
+    KeyColumn,
     RecordSchema,
+    RecordType,
     ViewType,
 )
 from engine.errors import ApplicationError, Code
@@ -51,14 +53,26 @@ _TYPE = CONTEXT.by_name["type"]
 class Row:
     """The fields of a record, a view row, an array's item, or the arguments, as items."""
 
-    __slots__ = ("_call", "_handle", "_schema")
+    __slots__ = ("_call", "_columns", "_handle", "_schema", "_types")
 
-    def __init__(self, call: Call, handle: int, schema: RecordSchema) -> None:
+    def __init__(
+        self,
+        call: Call,
+        handle: int,
+        schema: RecordSchema,
+        types: Mapping[str, RecordType] | None = None,
+        columns: tuple[KeyColumn, ...] = (),
+    ) -> None:
         self._call = call
         self._handle = handle
         self._schema = schema
+        self._types = types  # of a record: what may be nested in it
+        self._columns = columns  # of a row found by a scan: its key's
 
     def __getitem__(self, name: str) -> Any:
+        for column in self._columns:
+            if column.name == name:
+                return self._call.get(self._handle, column)
         return self._call.get(self._handle, self._field(name))
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -77,6 +91,28 @@ class Row:
     @active.setter
     def active(self, active: bool) -> None:
         self._call.set_active(self._handle, active)
+
+    def child(self, type_name: str) -> "Row":
+        """In a command: return a new record nested in this one."""
+        type_ = self._type(type_name)
+        return Row(self._call, self._call.child(self._handle, type_), type_.schema, self._types)
+
+    def child_of(self, type_name: str, id_: int) -> "Row | None":
+        """In a command: return a record nested in this one, active or not, or None."""
+        type_ = self._type(type_name)
+        handle = self._call.child_of(self._handle, type_, id_)
+        return None if handle == NONE else Row(self._call, handle, type_.schema, self._types)
+
+    def children(self, type_name: str) -> "Iterator[Row]":
+        """In a command: yield the active records of a type nested in this one, by id."""
+        type_ = self._type(type_name)
+        cursor = self._call.children(self._handle, type_)
+        while (handle := self._call.next(cursor)) != NONE:
+            yield Row(self._call, handle, type_.schema, self._types)
+
+    def _type(self, type_name: str) -> RecordType:
+        assert self._types is not None, "only a record has nested ones"
+        return self._types[type_name]
 
     def items(self, name: str) -> "list[Row]":
         """Return the items of an array of records; of scalars, `row[name]` is a list."""
@@ -136,12 +172,28 @@ class Context:
         """Return a record, active or not, or None."""
         type_ = self._application.records[type_name]
         handle = self._call.record(type_, id_)
-        return None if handle == NONE else Row(self._call, handle, type_.schema)
+        types = self._application.records
+        return None if handle == NONE else Row(self._call, handle, type_.schema, types)
 
     def create(self, type_name: str) -> Row:
         """Return a new record."""
-        type_ = self._application.records[type_name]
-        return Row(self._call, self._call.create(type_), type_.schema)
+        types = self._application.records
+        type_ = types[type_name]
+        return Row(self._call, self._call.create(type_), type_.schema, types)
+
+    def unique(self, name: str, **fields: Any) -> int:
+        """In a command: return the id of the active record with these values, or 0.
+
+        `name` is the record type and its unique, as in `call.unique("table.number", number=7)`.
+        """
+        unique = self._application.uniques[name]
+        k = self._call.unique_key(unique)
+        by_name = self._application.records[unique.record].schema.by_name
+        for field, value in fields.items():
+            if by_name[field] not in unique.fields:
+                raise KeyError(f"{name} has no {field}")
+            self._call.set(k, by_name[field], value)
+        return self._call.unique(k)
 
     def view(self, view_name: str, **columns: Any) -> Row | None:
         """In a projector: return the view's row at a key, read only, or None."""
@@ -158,7 +210,20 @@ class Context:
         """In a projector: remove the view's row at a key, if there is one."""
         self._call.remove(self._key(self._application.views[view_name], columns))
 
-    def reject(self, code: str, text: str, field: str | None = None) -> NoReturn:
+    def scan(self, view_name: str, *, reverse: bool = False, **columns: Any) -> Iterator[Row]:
+        """In a projector: yield the view's rows whose first key columns are these, read only.
+
+        In the order of their keys; each has the columns of its key too.
+        """
+        view = self._application.views[view_name]
+        leading = {column.name for column in view.key[: len(columns)]}
+        if leading != columns.keys():
+            raise KeyError(f"a scan takes the first columns of the key of {view_name}")
+        cursor = self._call.scan(self._key(view, columns), len(leading), reverse)
+        while (handle := self._call.next(cursor)) != NONE:
+            yield Row(self._call, handle, view.schema, columns=view.key)
+
+    def reject(self, code: str, text: str = "", field: str | None = None) -> NoReturn:
         """Reject the command and end it here."""
         self._call.reject(code, text, field)
         raise CallStopped(code)

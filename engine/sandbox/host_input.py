@@ -7,13 +7,15 @@ host turns into a rejected outcome. Knows no rows and no dedup.
 import base64
 import binascii
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
 
 from engine import wire
-from engine.application import Application, schema
+from engine.application import Application, generic, schema
+from engine.application.types import CommandType, Field
 from engine.errors import Code
 from engine.limits import COMMAND_BYTES_MAX, NAME_LENGTH_MAX, WORKSPACE_BYTES_MAX
 from engine.model import ReplyTo
@@ -23,6 +25,16 @@ from engine.world import derived_id
 _LONG = range(-(1 << 63), 1 << 63)
 _INT = range(-(1 << 31), 1 << 31)
 _JSON_FIELDS = frozenset(Command.__annotations__)
+_ZEROS: Mapping[str, Callable[[], Any]] = {
+    "boolean": bool,
+    "int": int,
+    "long": int,
+    "float": float,
+    "double": float,
+    "string": str,
+    "bytes": bytes,
+    "array": list,
+}
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,7 +68,8 @@ class Request:
     name: str = ""
     args_schema: int = 0
     args: bytes = b""
-    values: dict[str, Any] | None = None  # of JSON arguments, by the command's current schema
+    values: dict[str, Any] | None = None  # arguments by the current schema, where `args` aren't
+    masked: bool = False  # `args` are what is logged, without secrets; `values` have them
     expected_sequence: int | None = None
     not_after: int | None = None
     principal: dict[str, str] | None = None
@@ -64,7 +77,9 @@ class Request:
     reply_to: ReplyTo | None = None
 
 
-def decode_request(source: Source, value: bytes | None, application: Application) -> Request:
+def decode_request(
+    source: Source, value: bytes | None, application: Application, older: list[Application]
+) -> Request:
     """Return what a record of the command log asks for."""
     workspace, fault = _workspace(source, application.partitions)
     request = Request(source, workspace, fault is None, fault)
@@ -85,6 +100,9 @@ def decode_request(source: Source, value: bytes | None, application: Application
         )
     if not isinstance(cast("Any", command["args"]), bytes):
         _encode_args(request, cast("Any", command["args"]), application)
+    known = application.commands.get(request.name)
+    if known is not None and known.secret:
+        _mask(request, known, application, older)
     return request
 
 
@@ -112,11 +130,62 @@ def find_args(
     reader = application.commands[name].args
     if reader.fingerprint == fingerprint:
         return reader, reader
+    names = (name, application.commands[name].renamed_from)
     for past in older:
-        command = past.commands.get(name)
-        if command is not None and command.args.fingerprint == fingerprint:
-            return reader, command.args
+        for known in names:
+            command = past.commands.get(known)
+            if command is not None and command.args.fingerprint == fingerprint:
+                return reader, command.args
     return None
+
+
+def readable(
+    found: tuple[schema.RecordSchema, schema.RecordSchema] | None, args: bytes
+) -> dict[str, Any] | None:
+    """Return arguments by their schemas, or None where they are not of them."""
+    if found is None:
+        return None
+    try:
+        return schema.decode(found[0], args, found[1])
+    except wire.WireError:
+        return None
+
+
+def _mask(
+    request: Request, command: CommandType, application: Application, older: list[Application]
+) -> None:
+    """Put zeros where secrets are in what is logged and compared; the command is run with them.
+
+    What can't be read is not logged at all, as nobody knows where in it a secret lies.
+    """
+    found = find_args(request.name, request.args_schema, application, older)
+    values = readable(found, request.args)
+    if found is None or values is None:
+        request.args = b""
+        if found is not None or request.args_schema == 0:
+            field = request.fault.field if request.fault else None
+            fault = Fault(Code.INVALID_ARGUMENTS, "the arguments are not of their schema", field)
+            if request.fault is None or request.fault.code == fault.code:
+                request.fault = fault
+        return
+    writer = found[1]
+    names = {name for field in command.secret for name in (field.name, *field.aliases)}
+    written = schema.decode(writer, request.args)
+    for field in writer.fields:
+        if field.name in names:
+            written[field.name] = _zero(field)
+    request.values, request.masked = values, True
+    request.args = schema.encode(writer, written)
+
+
+def _zero(field: Field) -> Any:
+    if field.nullable:
+        return None
+    if field.kind == "fixed":
+        return bytes(field.size)
+    if field.kind == "enum":
+        return field.symbols[0]
+    return _ZEROS[field.kind]()
 
 
 def _workspace(source: Source, partitions: int) -> tuple[str, Fault | None]:
@@ -164,7 +233,10 @@ def _encode_args(request: Request, args: dict[str, Any], application: Applicatio
     command = application.commands.get(request.name)
     if command is not None:
         try:
-            request.values = schema.from_json(command.args, args)
+            if command.run is None:
+                request.values = generic.changes_from_json(application, args)
+            else:
+                request.values = schema.from_json(command.args, args)
             request.args = schema.encode(command.args, request.values)
             request.args_schema = command.args.fingerprint
         except schema.SchemaMismatch as why:

@@ -3,26 +3,30 @@
     scratch     what commands behind a miss change, while they run only to find more misses
     overlay     what decided outcomes changed that are not confirmed yet
     cache       confirmed rows, None = known to be absent; the least recently used go first
+    ranges      all stored rows below a prefix, as of the last confirmed outcome
 
 Owns also how a stored row's value becomes fields, by the schema of the application that wrote it.
-A row that is in none of the three is unknown, unless the host was given a way to read it: running a
+A row that is in none of them is unknown, unless the host was given a way to read it: running a
 command again costs this host a thousand times what reading a row does.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, Literal
+
+from sortedcontainers import SortedSet
 
 from engine.application import Application, rows, schema
 from engine.application.types import RecordSchema, RecordType, ViewType
 from engine.errors import StoreError
 from engine.limits import ROW_CACHE_BYTES_MAX, ROW_CACHE_MAX
 from engine.model import HostState
-from engine.sandbox.session import UNKNOWN, Unknown
+from engine.sandbox.host_ranges import Pair, Reader, overlaid
+from engine.sandbox.host_values import UNKNOWN, Row, Unknown
 
 RowMap = dict[bytes, "bytes | None"]
-Read = Callable[[bytes], "bytes | None"]
 
 
 @dataclass(slots=True)
@@ -38,14 +42,17 @@ class Rows:
 
     def __init__(
         self,
-        read: Read | None = None,
+        reader: Reader | None = None,
         cache_max: int = ROW_CACHE_MAX,
         cache_bytes_max: int = ROW_CACHE_BYTES_MAX,
     ) -> None:
         self._cache_max = cache_max
         self._cache_bytes_max = cache_bytes_max
         self._cache_bytes = 0
-        self._read = read
+        self._reader = reader
+        self._ranges: dict[bytes, list[Pair]] = {}
+        self._folded: list[RowMap] = []  # confirmed by being read, not applied to the store yet
+        self._changed: SortedSet | None = None  # keys of what no range and no store has yet
         self._cache: OrderedDict[bytes, bytes | None] = OrderedDict()
         self._overlay: dict[bytes, tuple[int, bytes | None]] = {}
         self._unconfirmed: deque[Unconfirmed] = deque()
@@ -61,9 +68,9 @@ class Rows:
         try:
             value = self._cache[key]
         except KeyError:
-            if self._read is None:
+            if self._reader is None:
                 return UNKNOWN
-            value = self._read(key)
+            value = self._reader.get(key)
             self._keep(key, value)
             return value
         self._cache.move_to_end(key)
@@ -73,6 +80,39 @@ class Rows:
         """Take a stored row, unless a row at least as new is known."""
         if key not in self._cache:
             self._keep(key, value)
+
+    def provide_range(self, prefix: bytes, stored: list[Pair]) -> None:
+        """Take all stored rows below a prefix, in key order."""
+        self._ranges[prefix] = stored
+
+    def scan(
+        self, prefix: bytes, *, reverse: bool = False
+    ) -> Generator[Pair] | Literal[Unknown.UNKNOWN]:
+        """Yield the rows below a prefix in (reverse) key order; UNKNOWN = provide them first."""
+        stored: Iterable[Pair]
+        if self._reader is not None:
+            stored = self._reader.scan(prefix, reverse=reverse)
+        elif prefix in self._ranges:
+            stored = reversed(self._ranges[prefix]) if reverse else self._ranges[prefix]
+        else:
+            return UNKNOWN
+        return self._scan(prefix, stored, reverse=reverse)
+
+    def _scan(self, prefix: bytes, stored: Iterable[Pair], *, reverse: bool) -> Generator[Pair]:
+        changed: RowMap = {}
+        end = rows.prefix_end(prefix)
+        for key in self._changed_keys().irange(prefix, end, inclusive=(True, False)):
+            value = self.get(key)
+            if not isinstance(value, Unknown):
+                changed[key] = value
+        yield from overlaid(stored, changed, reverse=reverse)
+
+    def _changed_keys(self) -> SortedSet:
+        """Return them sorted; only a host that goes through ranges pays for that."""
+        if self._changed is None:
+            folded = chain.from_iterable(self._folded)
+            self._changed = SortedSet(chain(self._overlay, self._scratch or (), folded))
+        return self._changed
 
     def guess(self) -> None:
         """From here on changes are guesses, until `settle`."""
@@ -84,6 +124,8 @@ class Rows:
 
     def change(self, state: HostState, changed: RowMap) -> None:
         """Take the rows of an outcome that is not confirmed yet; `state` is that behind it."""
+        if self._changed is not None:
+            self._changed.update(changed)
         if self._scratch is not None:
             self._scratch.update(changed)
             return
@@ -95,11 +137,15 @@ class Rows:
     def change_confirmed(self, changed: RowMap) -> None:
         """Take the rows of a confirmed outcome; nothing may be unconfirmed."""
         assert not self._unconfirmed
+        self._folded.append(changed)
+        if self._changed is not None:
+            self._changed.update(changed)
         for key, value in changed.items():
             self._keep(key, value)
 
     def confirm(self, sequence: int) -> HostState | None:
         """Move rows of outcomes up to `sequence` into the cache; return the state behind them."""
+        self._forget_ranges()
         state: HostState | None = None
         waiting = self._unconfirmed
         while waiting and waiting[0].state.sequence <= sequence:
@@ -116,6 +162,8 @@ class Rows:
     def discard(self) -> None:
         """Forget all that is not confirmed."""
         self._scratch = None
+        self._ranges.clear()
+        self._changed = None
         self._overlay.clear()
         self._unconfirmed.clear()
         self._evict()
@@ -123,6 +171,7 @@ class Rows:
     def clear(self) -> None:
         """Forget everything."""
         self.discard()
+        self._forget_ranges()
         self._cache.clear()
         self._cache_bytes = 0
 
@@ -134,6 +183,12 @@ class Rows:
     def __len__(self) -> int:
         """Return how many rows are held."""
         return len(self._cache) + len(self._overlay)
+
+    def _forget_ranges(self) -> None:
+        """Forget what was true as of the last confirmed outcome: the store has gone on."""
+        self._ranges.clear()
+        self._folded.clear()
+        self._changed = None
 
     def _keep(self, key: bytes, value: bytes | None) -> None:
         """Cache a row as the most recently used."""
@@ -161,14 +216,27 @@ class RowCodec:
         self._applications = applications
         self._index = current.index
 
-    def decode(self, reader: RecordSchema, table: int, value: bytes) -> tuple[dict[str, Any], bool]:
-        """Return (fields as `reader` has them, is it active)."""
+    def decode(self, view: ViewType, value: bytes) -> dict[str, Any]:
+        """Return the fields of a view's row."""
         row = rows.decode_value(value)
-        assert row.type == table, "a row's value names another table than its key"
-        writer = reader
+        assert row.type == view.table, "a row's value names another table than its key"
+        writer = None
         if row.application != self._index:
-            writer = self._writer(row.application, table)
-        return schema.decode(reader, row.body, writer), not row.flags & rows.INACTIVE
+            writer = self._writer(row.application, view.table)
+        return schema.decode(view.schema, row.body, writer)
+
+    def decode_record(self, type_: RecordType, key: bytes, id_: int, value: bytes) -> Row:
+        """Return a stored record as a command works on it."""
+        stored = rows.decode_value(value)
+        assert stored.type == type_.table, "a row's value names another table than its key"
+        parent, body = rows.split_nested(stored.body) if type_.parent else (0, stored.body)
+        writer = None
+        if stored.application != self._index:
+            writer = self._writer(stored.application, type_.table)
+        row = Row(type_.schema, schema.decode(type_.schema, body, writer), key, id_)
+        row.type, row.before, row.parent = type_, value, parent
+        row.active = row.was_active = not stored.flags & rows.INACTIVE
+        return row
 
     def encode(self, type_: RecordType | ViewType, body: bytes, *, active: bool = True) -> bytes:
         """Return the value to store."""

@@ -1,15 +1,18 @@
-"""Runs one command's extension and makes its working rows an outcome's changes and result."""
+"""Runs one command and makes its working rows an outcome's changes and result."""
 
 import logging
 from typing import Any
 
 from engine.application import rows, schema
-from engine.application.types import RecordType
+from engine.application.types import CommandType, RecordType
 from engine.errors import Code
 from engine.sandbox.host_apply import Rejection, context_of, encode_row, run_entry
-from engine.sandbox.host_calls import CommandCall, Scope
-from engine.sandbox.host_values import Row
-from engine.sandbox.session import AbiMisused, Guests
+from engine.sandbox.host_calls import CommandCall
+from engine.sandbox.host_generic import GenericRun
+from engine.sandbox.host_guests import Guests
+from engine.sandbox.host_rules import Rules
+from engine.sandbox.host_scope import Scope
+from engine.sandbox.host_values import AbiMisused, Missed, Row, RuleBroken
 from engine.wire import Change, Outcome
 
 _log = logging.getLogger("engine.extension")
@@ -17,27 +20,37 @@ _LEVELS = logging.getLevelNamesMapping()
 
 
 def run_command(
-    scope: Scope, guests: Guests, outcome: Outcome, args: dict[str, Any], next_id: int
+    scope: Scope,
+    guests: Guests,
+    outcome: Outcome,
+    args: dict[str, Any],
+    workspace: rows.Workspace,
 ) -> list[bytes]:
     """Run a command and fill in what it did; return keys of rows it needs that are not known.
 
     Raises Rejection.
     """
     command = scope.application.commands[outcome["name"]]
-    call = CommandCall(scope, command, args, context_of(outcome), next_id)
-    assert command.run is not None, "a generic command"
-    time_ms = scope.application.extensions[command.run.extension].time_ms
-    run_entry(guests, command.run, call, time_ms)
+    call = CommandCall(scope, command, args, context_of(outcome), workspace)
+    if command.run is None:
+        outcome["result"] = _run_generic(scope, call, command, args)
+    else:
+        time_ms = scope.application.extensions[command.run.extension].time_ms
+        run_entry(guests, command.run, call, time_ms)
     if call.missed:
         return call.missed
     for level, text in call.logs:
         _log.log(_LEVELS[level.upper()], "%s: %s", outcome["name"], text)
     if call.rejected is not None:
         raise Rejection(*call.rejected)
+    rules = Rules(scope, outcome["workspace"], call)
     try:
-        call.finish()
-    except AbiMisused as fault:
-        raise Rejection(Code.ABI_MISUSED, str(fault)) from fault
+        rules.check()
+    except Rejection:
+        if not rules.missed:
+            raise
+    if rules.missed:
+        return rules.missed
     outcome["changes"] = [_change(row) for row in call.changed]
     result = call.result
     if result is not None and result.changed:
@@ -48,11 +61,23 @@ def run_command(
     return []
 
 
+def _run_generic(
+    scope: Scope, call: CommandCall, command: CommandType, args: dict[str, Any]
+) -> bytes | None:
+    try:
+        return GenericRun(scope, call, command).run(args)
+    except RuleBroken as fault:
+        raise Rejection(fault.code, fault.message, fault.field) from None
+    except AbiMisused as fault:
+        raise Rejection(Code.INVALID_ARGUMENTS, str(fault)) from None
+    except Missed:
+        return None
+
+
 def _change(row: Row) -> Change:
-    """Return the change that a row went through; raise Rejection where a check forbids it."""
+    """Return the change that a row went through."""
     type_ = row.type
     assert isinstance(type_, RecordType)
-    _check(type_, row.values)
     if row.created:
         op = "create"
     elif row.active == row.was_active:
@@ -61,26 +86,11 @@ def _change(row: Row) -> Change:
         op = "activate" if row.active else "deactivate"
     return {
         "type": type_.table,
-        "root": row.id,
-        "parent": 0,
+        "root": row.root,
+        "parent": row.parent,
         "id": row.id,
         "op": op,
         "set": row.touched.to_bytes((len(type_.schema.fields) + 7) // 8, "little"),
         "before": 0 if row.before is None else rows.row_hash(row.key, row.before),
         "body": encode_row(row),
     }
-
-
-def _check(type_: RecordType, values: dict[str, Any]) -> None:
-    for check in type_.checks:
-        value = values[check.field.name]
-        if value is None:
-            continue
-        name = f"{type_.name}.{check.field.name}"
-        # Written so that a NaN, which compares with nothing, is refused.
-        if check.minimum is not None and not value >= check.minimum:
-            why = f"{name} would be {value}, at least {check.minimum} is allowed"
-            raise Rejection(Code.CHECK_FAILED, why, name)
-        if check.maximum is not None and not value <= check.maximum:
-            why = f"{name} would be {value}, at most {check.maximum} is allowed"
-            raise Rejection(Code.CHECK_FAILED, why, name)

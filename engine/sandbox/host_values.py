@@ -7,11 +7,19 @@ nothing of calls, hosts and stores.
 import json
 import math
 import struct
+from collections.abc import Generator, Iterator
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from engine.application import schema
-from engine.application.types import Field, KeyColumn, RecordSchema, RecordType, ViewType
+from engine.application.types import (
+    Field,
+    KeyColumn,
+    RecordSchema,
+    RecordType,
+    Unique,
+    ViewType,
+)
 from engine.limits import FIELD_BYTES_MAX
 
 I64_KINDS = frozenset({"boolean", "int", "long", "enum", "date", "time"})
@@ -35,6 +43,16 @@ class Missed(CallStopped):
     """A row is needed that is not cached."""
 
 
+class RuleBroken(CallStopped):
+    """A rule forbids what the extension did; the command is rejected with the rule's own code."""
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+
+
 class Unknown(Enum):
     """What a row source answers where it doesn't know whether there is a row."""
 
@@ -44,11 +62,23 @@ class Unknown(Enum):
 UNKNOWN = Unknown.UNKNOWN
 
 
+class Prefix(bytes):
+    """Stands among the keys of missing rows for all rows that begin with it."""
+
+    __slots__ = ()
+
+
 class RowSource(Protocol):
     """Rows as they are before this command."""
 
     def get(self, key: bytes) -> bytes | Unknown | None:
         """Return a stored row, None where there is none, UNKNOWN where that is not known."""
+        ...
+
+    def scan(
+        self, prefix: bytes, *, reverse: bool = False
+    ) -> Generator[tuple[bytes, bytes]] | Literal[Unknown.UNKNOWN]:
+        """Yield the rows below a prefix in (reverse) key order; UNKNOWN where they aren't known."""
         ...
 
 
@@ -75,12 +105,21 @@ CONTEXT = schema.parse(
                         {
                             "type": "enum",
                             "name": "Op",
-                            "symbols": ["create", "update", "activate", "deactivate", "execute"],
+                            "symbols": [
+                                "create",
+                                "update",
+                                "activate",
+                                "deactivate",
+                                "execute",
+                                "rejected",
+                            ],
                         },
                     ],
                 },
                 {"name": "type", "type": ["null", "string"]},
                 {"name": "id", "type": ["null", "long"]},
+                {"name": "root", "type": ["null", "long"]},
+                {"name": "parent", "type": ["null", "long"]},
             ],
         }
     ),
@@ -98,7 +137,9 @@ class Row:
         "created",
         "id",
         "key",
+        "parent",
         "present",
+        "root",
         "schema",
         "touched",
         "type",
@@ -113,6 +154,8 @@ class Row:
         self.values = values
         self.key = key
         self.id = id_
+        self.root = id_  # of a nested record, its document
+        self.parent = 0  # the record it is nested in
         self.type: RecordType | ViewType | None = None
         self.before: bytes | None = None  # the stored value it replaces
         self.present = True
@@ -149,6 +192,26 @@ class Cell:
         if isinstance(field, Field):
             return field.ordinal < len(fields) and fields[field.ordinal] is field
         return id(field) in map(id, fields)
+
+
+class Cursor(Cell):
+    """What a cursor's handle stands for: handles of the rows that are left, made one by one."""
+
+    __slots__ = ("handles",)
+
+    def __init__(self, handles: Iterator[int]) -> None:
+        super().__init__((), {})
+        self.handles = handles
+
+
+class UniqueKey(Cell):
+    """What a handle of a unique's key stands for: the fields of its record type, to be set."""
+
+    __slots__ = ("unique",)
+
+    def __init__(self, unique: Unique, schema: RecordSchema) -> None:
+        super().__init__(schema.fields, {}, writable=True)
+        self.unique = unique
 
 
 class Element:

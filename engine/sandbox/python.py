@@ -5,30 +5,27 @@ Owns what is in memory of one partition: rows, dedup window, the state behind th
 Knows no log, no store and no clock; the helpers `host_*` know their part of it.
 """
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import wire
 from engine.application import Application, rows, schema
 from engine.errors import ApplicationError, Code, LogError
-from engine.limits import (
-    ID_AHEAD_MS_MAX,
-    ID_FIRST,
-    MISSING_ROWS_MAX,
-    OUTCOME_BYTES_MAX,
-)
+from engine.limits import MISSING_ROWS_MAX, OUTCOME_BYTES_MAX
 from engine.model import Batch, Decided, Duplicate, HostState, Input, Position, Reply
 from engine.sandbox import host_input, host_steps
 from engine.sandbox.host_apply import Effects, Folder, Rejection
-from engine.sandbox.host_calls import Scope
 from engine.sandbox.host_dedup import DedupWindow
+from engine.sandbox.host_guests import Guests
 from engine.sandbox.host_input import Request, Source
-from engine.sandbox.host_rows import Read, RowCodec, Rows
+from engine.sandbox.host_ranges import Reader
+from engine.sandbox.host_rows import RowCodec, Rows
 from engine.sandbox.host_run import run_command
-from engine.sandbox.session import UNKNOWN, Guests
+from engine.sandbox.host_scope import Scope
+from engine.sandbox.host_values import UNKNOWN, Prefix
 from engine.wire import Kind, Outcome
-from engine.world import uuid7_time_ms
 
 _COUNTERS = ("commands", "outcomes", "rejected", "duplicates", "refused", "folded", "misses")
 
@@ -50,6 +47,7 @@ class _Pass:
 
     decided: Decided = field(default_factory=Decided)
     missing: dict[bytes, None] = field(default_factory=dict[bytes, None])
+    prefixes: dict[bytes, None] = field(default_factory=dict[bytes, None])
     before: HostState | None = None  # the state before the first miss; from there on all is guessed
     now_ms: int = 0
 
@@ -57,15 +55,17 @@ class _Pass:
 class PythonHost:
     """Implements `ports.StateHost`. `guests` loads an application's extensions.
 
-    With `read`, which returns a stored row, nothing is ever missing.
+    With a `reader` of stored rows nothing is ever missing.
     """
 
-    def __init__(self, guests: Callable[[Application], Guests], read: Read | None = None) -> None:
+    def __init__(
+        self, guests: Callable[[Application], Guests], reader: Reader | None = None
+    ) -> None:
         self._load = guests
         self._partition = 0
         self._epoch = 0
         self._in_force: _InForce | None = None
-        self._rows = Rows(read=read)
+        self._rows = Rows(reader)
         self._dedup = DedupWindow()
         self._state = HostState()
         self._confirmed: HostState | None = None
@@ -136,9 +136,16 @@ class PythonHost:
         self._dedup.forget(self._state.sequence + 1, self._state.dedup_floor)
         return decided
 
-    def provide(self, rows_: Mapping[bytes, bytes | None]) -> None:
+    def provide(self, rows_: Mapping[bytes, bytes | None], prefixes: Sequence[bytes] = ()) -> None:
         """Take rows as stored. Dedup pages fill the window, oldest first."""
-        for key in sorted(rows_):
+        ordered = sorted(rows_)
+        for prefix in prefixes:
+            start, end = (bisect_left(ordered, key) for key in (prefix, rows.prefix_end(prefix)))
+            pairs = ((key, rows_[key]) for key in ordered[start:end])
+            self._rows.provide_range(
+                prefix, [(k, value) for k, value in pairs if value is not None]
+            )
+        for key in ordered:
             value = rows_[key]
             if rows.table_of(key) != rows.TABLE_PAGES:
                 self._rows.provide(key, value)
@@ -186,25 +193,31 @@ class PythonHost:
         """Decode, dedupe, run the extension, check, project; then it is an outcome."""
         force = self._in_force
         assert force is not None
-        request = host_input.decode_request(place, value, force.application)
+        request = host_input.decode_request(place, value, force.application, force.older)
         command_time = max(place.time_ms, self._state.newest_command_time)
-        answer = self._dedupe(request, command_time)
+        answer = host_steps.dedupe(self._dedup, request, command_time)
         if answer is not None:
             self._answer(run, answer)
             return
         workspace, missed = self._workspace(request)
         outcome = host_steps.begin(request, self._state, self._epoch, command_time, run.now_ms)
-        accepted = None if missed else workspace.accepted if workspace else 0
         try:
             args = host_steps.check(
-                request, force.application, force.older, accepted, outcome["registered_at"]
+                request,
+                force.application,
+                force.older,
+                workspace,
+                outcome["registered_at"],
+                known=not missed,
             )
             outcome["workspace_sequence"] = workspace.last + 1 if workspace else 1
-            next_id = workspace.next_id if workspace else ID_FIRST
-            unread = run_command(force.scope, force.guests, outcome, args, next_id)
+            begun = host_steps.begun(workspace, force.application, request.name)
+            unread = run_command(force.scope, force.guests, outcome, args, begun)
             if unread:
                 self._miss(run, missed + unread)
                 return
+            if request.masked:
+                args = self._logged_args(force, outcome)
             effects = force.folder.effects(outcome, args, budget=True)
         except Rejection as why:
             effects = self._reject(outcome, workspace, why)
@@ -217,35 +230,6 @@ class PythonHost:
             encoded = wire.encode_event(Kind.OUTCOME, outcome)
         self._publish(run, outcome, effects, encoded, place.key or b"", confirmed=False)
         self._answer(run, host_steps.reply(request, outcome))
-
-    def _dedupe(self, request: Request, command_time: int) -> Reply | Duplicate | None:
-        """Return the answer to a command that needs no outcome (FORMATS 4)."""
-        command_id = request.command_id
-        id_time = uuid7_time_ms(command_id)
-        if id_time is not None:
-            if id_time > request.source.time_ms + ID_AHEAD_MS_MAX:
-                what = f"the id is from over {ID_AHEAD_MS_MAX // 1_000} s in the future"
-                return host_steps.refusal(request, Code.ID_TOO_NEW, what)
-            if id_time <= self._dedup.floor_at(command_time):
-                return host_steps.refusal(
-                    request, Code.ID_EXPIRED, "it may have been decided long ago"
-                )
-        first = self._dedup.find(command_id)
-        if first:
-            return Duplicate(
-                first,
-                command_id,
-                request.workspace,
-                request.name,
-                request.args_schema,
-                request.args,
-                request.reply_to,
-            )
-        if self._dedup.is_full(command_time):
-            return host_steps.refusal(
-                request, Code.DEDUP_FULL, "too many commands; try again later"
-            )
-        return None
 
     def _workspace(self, request: Request) -> tuple[rows.Workspace | None, list[bytes]]:
         """Return the workspace's row, if it has begun, and the row's key if that is not known."""
@@ -260,9 +244,16 @@ class PythonHost:
     def _reject(
         self, outcome: Outcome, workspace: rows.Workspace | None, why: Rejection
     ) -> Effects:
-        assert self._in_force is not None
+        force = self._in_force
+        assert force is not None
         host_steps.reject(outcome, workspace, why)
-        return self._in_force.folder.effects(outcome, {}, budget=True)
+        try:
+            args = self._logged_args(force, outcome)
+            return force.folder.effects(outcome, args, budget=True)
+        except Rejection as fault:
+            message = f"{fault.message}; it was being rejected: {why.code}: {why.message}"
+            host_steps.reject(outcome, workspace, Rejection(fault.code, message))
+            return force.folder.effects(outcome, None, budget=True)
 
     # Fold.
 
@@ -279,7 +270,7 @@ class PythonHost:
             )
         assert outcome["sequence"] == self._state.sequence + 1, "fold got a gap in the sequence"
         try:
-            args = self._folded_args(force, outcome)
+            args = self._logged_args(force, outcome)
             effects = force.folder.effects(outcome, args, budget=False)
         except Rejection as why:
             if run.before is not None:
@@ -297,11 +288,17 @@ class PythonHost:
             self._counters["folded"] += 1
             run.decided.done += 1
 
-    def _folded_args(self, force: _InForce, outcome: Outcome) -> dict[str, Any]:
-        if outcome["code"] or not force.folder.projects:
-            return {}
+    def _logged_args(self, force: _InForce, outcome: Outcome) -> dict[str, Any] | None:
+        """Return an outcome's arguments for its projectors; None = none runs.
+
+        The arguments of a rejected command may be anything: it is not projected if they are.
+        """
+        if not force.folder.projected(outcome):
+            return None
         name, fingerprint = outcome["name"], outcome["args_schema"]
         found = host_input.find_args(name, fingerprint, force.application, force.older)
+        if outcome["code"]:
+            return host_input.readable(found, outcome["args"])
         if found is None:
             raise LogError(
                 "E1307",
@@ -327,7 +324,8 @@ class PythonHost:
         """Note missing rows. The first one ends what counts of this batch."""
         if not keys:
             return
-        run.missing.update(dict.fromkeys(keys))
+        for key in keys:
+            (run.prefixes if isinstance(key, Prefix) else run.missing)[bytes(key)] = None
         self._counters["misses"] += 1
         if run.before is None:
             run.before = replace(self._state)
@@ -384,7 +382,7 @@ class PythonHost:
             self._state = run.before
             self._dedup.drop_after(self._state.sequence, self._state.dedup_floor)
         decided = run.decided
-        decided.missing = list(run.missing)
+        decided.missing, decided.missing_prefixes = list(run.missing), list(run.prefixes)
         decided.state = replace(self._state)
         decided.digests = {
             table: wire.signed64(difference) for table, difference in decided.digests.items()

@@ -17,34 +17,30 @@ out by a call and carry its generation, so a forged one, or one kept from an ear
     4 result    the command's result, if it     none
                 declares one
 
-args, context and event are read only. A command works on records (`record`, `create`,
-`set_active`, `reject`) and sees no views. A projector sees the event and the views it declares in
-`writes` (`key`, `view`, `put`, `remove`) and nothing else, so that replay needs nothing else.
+args, context and event are read only. A command works on records (`record`, `create`, `child`,
+`children`, `unique`, `set_active`, `reject`) and sees no views. A projector sees the event and the
+views it declares in `writes` (`key`, `view`, `put`, `remove`, `scan`) and nothing else, so that
+replay needs nothing else. A cursor's rows are those of the moment it was asked for.
 
 Forms of values: boolean, int, long (with dates and times) and enums (the symbol's index) go
 through get_i64 and set_i64; float and double through get_f64 and set_f64; string (UTF-8), bytes
 and fixed (decimals too) through get_bytes and set_bytes. A null reads as its type's zero; `is_null`
 tells them apart. `get` and `set` are the same in Python's own forms, for Python extensions.
 
-Whatever an extension does wrong, limits included, raises `AbiMisused`. A row that is not cached
+Whatever an extension does wrong, limits included, raises `AbiMisused`, or `RuleBroken` where that
+has a code of its own. A row that is not cached
 raises `Missed`: the command is run again when it is. `reject` returns, and everything the call
 does besides is dropped. Whoever runs an extension stops it when a method raises `CallStopped`;
 `Call.stopped` keeps the reason, so it is found again even if the extension swallowed it.
 """
 
 import copy
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from engine.application import schema
-from engine.application.types import (
-    EntryPoint,
-    Field,
-    KeyColumn,
-    RecordType,
-    ViewType,
-)
-from engine.errors import Code
+from engine.application.types import Field, KeyColumn, RecordType, Unique, ViewType
 from engine.limits import HANDLES_MAX, LOGS_MAX, MESSAGE_LENGTH_MAX
+from engine.sandbox.host_guests import Guests, Trapped
 from engine.sandbox.host_values import (
     BYTES_KINDS,
     CONTEXT,
@@ -54,11 +50,10 @@ from engine.sandbox.host_values import (
     AbiMisused,
     CallStopped,
     Cell,
+    Cursor,
     Element,
     Missed,
     Row,
-    RowSource,
-    Unknown,
     normal,
 )
 
@@ -70,14 +65,11 @@ __all__ = [
     "NONE",
     "RESULT",
     "UNKNOWN",
-    "AbiMisused",
     "Call",
     "CallStopped",
     "Guests",
     "Missed",
-    "RowSource",
     "Trapped",
-    "Unknown",
 ]
 
 NONE, ARGS, CONTEXT_HANDLE, EVENT, RESULT = range(5)
@@ -87,36 +79,10 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 assert HANDLES_MAX <= 1 << 12
 
 
-class Trapped(Exception):  # noqa: N818 - the established word of WASM
-    """An extension's run ended by itself: a trap, a Python exception, too long, too much memory."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-class Guests(Protocol):
-    """The loaded extensions of one application."""
-
-    def run(self, entry: EntryPoint, call: "Call", time_ms: int | None) -> None:
-        """Run an entry to its end. `time_ms` None = no budget (fold).
-
-        Raises Trapped. Lets `CallStopped` through or turns it into Trapped: the caller looks at
-        `call.stopped` first either way. Leaves nothing behind that a later call could see.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of them."""
-        ...
-
-
 class Call:
     """The methods an extension calls. What only a command or only a projector may, is overridden.
 
-    `k` and `h` are handles. `generation` is a function of the log, so that replicas agree on
-    handles too.
+    `k` and `h` are handles. `generation` is a function of the log: replicas agree on handles too.
     """
 
     def __init__(self, generation: int) -> None:
@@ -252,6 +218,26 @@ class Call:
         """Return a handle of a new record; an id of the workspace's counter, a singleton's is 0."""
         raise self._misused(f"create {type_.name}: only a command may create records")
 
+    def child(self, h: int, type_: RecordType) -> int:
+        """Return a handle of a new record nested in another."""
+        raise self._misused(f"child {h} {type_.name}: only a command may create records")
+
+    def child_of(self, h: int, type_: RecordType, id_: int) -> int:
+        """Return a handle of a record nested in another, or 0 if there is none of that id."""
+        raise self._misused(f"child_of {h} {type_.name} {id_}: only a command may read records")
+
+    def children(self, h: int, type_: RecordType) -> int:
+        """Return a cursor over the active records nested in another, in the order of their ids."""
+        raise self._misused(f"children {h} {type_.name}: only a command may read records")
+
+    def unique_key(self, unique: Unique) -> int:
+        """Return a handle of a unique's key, whose fields are set by set_*; unset ones are zero."""
+        raise self._misused(f"unique {unique.name}: only a command may read records")
+
+    def unique(self, k: int) -> int:
+        """Return the id of the active record that has the key's values, or 0."""
+        raise self._misused(f"unique {k}: only a command may read records")
+
     def is_active(self, h: int) -> bool:
         """Tell whether a record is active."""
         raise self._misused(f"handle {h} is no record")
@@ -282,7 +268,21 @@ class Call:
         """Remove the row at a key, if there is one."""
         raise self._misused(f"remove {k}: only a projector has views")
 
+    def scan(self, k: int, columns: int, reverse: bool) -> int:  # noqa: FBT001 - an ABI's argument
+        """Return a cursor over a view's rows whose first `columns` key columns are those of `k`.
+
+        In the order of their keys; such a row has the key's columns too, and is read only.
+        """
+        raise self._misused(f"scan {k} {columns} {reverse}: only a projector has views")
+
     # What both may.
+
+    def next(self, cursor: int) -> int:
+        """Return a handle of a cursor's next row, or 0 behind the last one."""
+        cell = self._cell(cursor)
+        if not isinstance(cell, Cursor):
+            raise self._misused(f"handle {cursor} is no cursor")
+        return next(cell.handles, NONE)
 
     def id(self, h: int) -> int:
         """Return a record's id; in a projector also that of the event's record."""

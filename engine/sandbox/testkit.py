@@ -26,6 +26,7 @@ from engine.application.folder import load_application
 from engine.application.types import KeyColumn, RecordSchema
 from engine.model import Batch, Decided, Duplicate, HostState, Input, Position
 from engine.sandbox.guests import load_guests
+from engine.sandbox.host_ranges import DictReader
 from engine.sandbox.python import PythonHost
 from engine.wire import Outcome
 
@@ -135,7 +136,7 @@ class TestKit:
 
     def replay(self) -> None:
         """Fold all outcomes anew; AssertionError where rows or digests differ from what is held."""
-        held: dict[bytes, bytes] = {}
+        held: SortedDict = SortedDict()
         digests: dict[int, int] = {}
         host = self._open(held)
         _apply(host.fold(self._log), held, digests)
@@ -152,8 +153,8 @@ class TestKit:
         prefix = rows.workspace_prefix(table, workspace)
         return list(self.rows.irange(prefix, rows.prefix_end(prefix), inclusive=(True, False)))
 
-    def _open(self, held: Mapping[bytes, bytes]) -> PythonHost:
-        host = PythonHost(load_guests, held.get)
+    def _open(self, held: SortedDict) -> PythonHost:
+        host = PythonHost(load_guests, DictReader(held))
         host.open(0, {1: self.application}, Position(host=HostState(application=1)))
         host.own(1)
         return host

@@ -16,6 +16,7 @@ from engine.application import rows
 from engine.errors import EngineError
 from engine.model import Batch, Duplicate, HostState, Input, Position, ReplyTo
 from engine.sandbox.guests import load_guests
+from engine.sandbox.host_ranges import StoreReader
 from engine.sandbox.python import PythonHost
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
@@ -23,7 +24,7 @@ from engine.world import derived_id, uuid7
 
 # Hosts are made of a store: those of NAMING say which rows they miss, others read them.
 NAMING = {"python": lambda _: PythonHost(load_guests)}
-HOSTS = {**NAMING, "python reading": lambda store: PythonHost(load_guests, store.get)}
+HOSTS = {**NAMING, "python reading": lambda store: PythonHost(load_guests, StoreReader(store))}
 DAY = START_MS // 86_400_000
 
 
@@ -116,7 +117,7 @@ def test_records_are_deactivated_and_activated_and_inactive_ones_stay_as_they_ar
     id_ = world.do("add", {"name": "pen", "quantity": 3})["changes"][0]["id"]
     assert world.do("retire", {"id": id_})["changes"][0]["op"] == "deactivate"
     assert world.view("stock", "pen") is None
-    assert world.do("sell", {"id": id_})["code"] == "abi_misused"
+    assert world.do("sell", {"id": id_})["code"] == "inactive_record"
     assert world.do("retire", {"id": id_})["changes"] == []
     assert world.do("revive", {"id": id_})["changes"][0]["op"] == "activate"
     assert world.view("stock", "pen") == {"quantity": 3, "id": id_}
@@ -139,7 +140,7 @@ def test_records_are_deactivated_and_activated_and_inactive_ones_stay_as_they_ar
         ("readonly", "abi_misused"),
         ("large", "abi_misused"),
         ("row", "abi_misused"),
-        ("changes", "abi_misused"),
+        ("changes", "too_many_changes"),
         ("handles", "abi_misused"),
         ("view", "abi_misused"),
         ("code", "abi_misused"),

@@ -345,9 +345,7 @@ class World:
             parts.append(part)
             rest = rest.rest(part.done)
             if rest:
-                assert part.missing
-                values = self.store.get_many(part.missing)
-                self.host.provide(dict(zip(part.missing, values, strict=True)))
+                self.host.provide(self.ledger.wanted(part), part.missing_prefixes)
         return merge(parts) if parts else Decided()
 
     def confirm(self):

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from engine import limits, wire
 from engine.model import Batch, Duplicate, Input
 from engine.sandbox.guests import load_guests
+from engine.sandbox.host_ranges import StoreReader
 from engine.sandbox.python import PythonHost
 from engine.world import uuid7
 
 NAMES = workspaces(0, 3)
 HOSTS = [
     lambda _: PythonHost(load_guests),
-    lambda store: PythonHost(load_guests, store.get),
+    lambda store: PythonHost(load_guests, StoreReader(store)),
 ]
 HOUR_MS = 3_600_000
 

@@ -2,8 +2,10 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sortedcontainers import SortedDict
 
 from engine.model import HostState
+from engine.sandbox.host_ranges import DictReader
 from engine.sandbox.host_rows import Rows
 from engine.sandbox.session import UNKNOWN
 
@@ -49,8 +51,8 @@ def test_the_cache_has_a_bound_in_bytes():
 
 
 def test_a_host_that_can_read_is_never_without_a_row():
-    stored = {b"a": b"1"}
-    rows = Rows(stored.get)
+    stored = SortedDict({b"a": b"1"})
+    rows = Rows(DictReader(stored))
     assert (rows.get(b"a"), rows.get(b"b")) == (b"1", None)
     stored[b"a"] = b"2"
     assert rows.get(b"a") == b"1"

@@ -144,6 +144,8 @@ def test_workspace_rows_come_back(
     last: int, accepted: int, next_id: int, recent: list[int]
 ) -> None:
     row = Workspace(last, accepted, next_id, recent)
+    gone = row._replace(kind="café", status=rows.GONE)
+    assert rows.decode_workspace(rows.encode_workspace(gone)) == gone
     assert rows.decode_workspace(rows.encode_workspace(row)) == row
     assert rows.decode_sequences(rows.encode_sequences(recent)) == recent
 

@@ -34,6 +34,7 @@ COMMAND: dict[str, Any] = {
 CHANGE = {
     "type": 256,
     "root": 65_536,
+    "parent": 65_536,
     "id": 65_537,
     "op": "update",
     "set": b"\x05",
@@ -178,6 +179,12 @@ def golden() -> dict[str, bytes]:
         "page": rows.encode_page(PAGE),
         "workspace key": rows.workspace_key("konto/ä"),
         "workspace": rows.encode_workspace(rows.Workspace(4, 3, 65_538, [1, 2, 41, 42])),
+        "gone workspace": rows.encode_workspace(
+            rows.Workspace(4, 3, 65_538, [41, 42], "café", rows.GONE)
+        ),
+        "unique key": rows.unique_key("konto/ä", 7, columns),
+        "unique value": rows.encode_id(65_536),
+        "nested body": rows.join_nested(65_536, b"\x06"),
         "workspace log key": rows.workspace_log_key("konto/ä", 1),
         "workspace log": rows.encode_sequences(list(range(1, 33))),
         "hash64": wire.hash64(b"value").to_bytes(8, signed=True),
