@@ -10,7 +10,7 @@ from typing import Any, cast
 from engine import wire
 from engine.application import forms, schema
 from engine.application.codec import SchemaMismatch, wrong_type
-from engine.application.types import Application, RecordSchema, RecordType
+from engine.application.types import Application, CommandType, RecordSchema, RecordType
 
 _KEYS = ("op", "type", "id", "parent", "root", "fields")
 
@@ -19,6 +19,35 @@ _KEYS = ("op", "type", "id", "parent", "root", "fields")
 def changes_schema() -> RecordSchema:
     """Return the schema of a generic command's arguments."""
     return schema.parse(wire.schema_text("changes"), "changes.avsc")
+
+
+def args_from_json(application: Application, command: CommandType, value: object) -> dict[str, Any]:
+    """Return any command's arguments from their JSON form; raise SchemaMismatch."""
+    if command.generic:
+        return changes_from_json(application, value)
+    return schema.from_json(command.args, value)
+
+
+def args_to_json(
+    application: Application, command: CommandType, args: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON form of any command's arguments."""
+    if command.generic:
+        return changes_to_json(application, args)
+    return schema.to_json(command.args, args)
+
+
+def result_to_json(command: CommandType, result: bytes) -> dict[str, Any]:
+    """Return the JSON form of any command's result: of a generic one, `{"ids": {"1": 65536}}`.
+
+    Raises WireError where it is not of the command's schema.
+    """
+    if command.generic:
+        ids = wire.decode_changed(result)
+        return {"ids": {str(temporary): number for temporary, number in ids.items()}}
+    if command.result is None:
+        raise wire.WireError(f"{command.name} declares no result")
+    return schema.to_json(command.result, schema.decode(command.result, result))
 
 
 def changes_from_json(application: Application, value: object) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from engine import wire
 from engine.application import schema
 from engine.application.codec import SchemaMismatch
 from engine.application.folder import load_application
-from engine.application.generic import changes_from_json, changes_schema, changes_to_json
+from engine.application.generic import (
+    args_from_json,
+    args_to_json,
+    changes_from_json,
+    changes_schema,
+    changes_to_json,
+    result_to_json,
+)
 from engine.application.types import Application
 
 FILES = {
@@ -19,6 +26,8 @@ application = { name = "inn", version = "1.0.0", partitions = 1 }
 records.order = { schema = "order.avsc", kind = "operational" }
 records.line = { schema = "line.avsc", parent = "order" }
 commands.change = { generic = ["order", "line"] }
+commands.count = { args = "line.avsc", run = "inn:count", result = "line.avsc" }
+extensions.inn = { python = "inn:Inn" }
 """,
     "order.avsc": json.dumps(
         {
@@ -31,6 +40,7 @@ commands.change = { generic = ["order", "line"] }
             ],
         }
     ),
+    "inn.py": "",
     "line.avsc": json.dumps(
         {"type": "record", "name": "Line", "fields": [{"name": "count", "type": "int"}]}
     ),
@@ -145,3 +155,19 @@ def test_a_result_says_which_id_became_which() -> None:
     for damaged in (b"", b"\x02\x02a\x02\x00", b"\x02\x021\x02"):
         with pytest.raises(wire.WireError):
             wire.decode_changed(damaged)
+
+
+def test_any_command_has_arguments_and_a_result_in_json(application: Application) -> None:
+    change, count = application.commands["change"], application.commands["count"]
+    args = args_from_json(application, change, REQUEST)
+    assert args == changes_from_json(application, REQUEST)
+    assert args_to_json(application, change, args) == REQUEST
+    assert args_to_json(application, count, args_from_json(application, count, {"count": 3})) == {
+        "count": 3
+    }
+    assert result_to_json(change, wire.encode_changed({1: 65_536})) == {"ids": {"1": 65_536}}
+    assert result_to_json(count, b"\x06") == {"count": 3}
+    with pytest.raises(SchemaMismatch):
+        args_from_json(application, count, REQUEST)
+    with pytest.raises(wire.WireError):
+        result_to_json(count, b"")
