@@ -151,6 +151,28 @@ POSITION = Position(
 PAGE = rows.Page(41, 7_000, 2, 1_700_000_000_000, [ID, ID[::-1]])
 
 
+CHANGES = [
+    {
+        "op": "create",
+        "type": "line",
+        "id": 2,
+        "parent": 1,
+        "root": 65_536,
+        "set": ["item", "note"],
+        "body": b"\x02\x04",
+    },
+    {
+        "op": "deactivate",
+        "type": "order",
+        "id": 65_537,
+        "parent": 0,
+        "root": 0,
+        "set": [],
+        "body": b"",
+    },
+]
+
+
 def golden() -> dict[str, bytes]:
     """Everything that format 1 writes, by name."""
     columns = [
@@ -184,6 +206,8 @@ def golden() -> dict[str, bytes]:
         ),
         "unique key": rows.unique_key("konto/ä", 7, columns),
         "unique value": rows.encode_id(65_536),
+        "changes": wire.encode_changes(CHANGES),
+        "changed": wire.encode_changed({1: 65_536, 65_535: 65_537}),
         "nested body": rows.join_nested(65_536, b"\x06"),
         "workspace log key": rows.workspace_log_key("konto/ä", 1),
         "workspace log": rows.encode_sequences(list(range(1, 33))),
@@ -204,6 +228,8 @@ def test_format_1_is_read() -> None:
     assert wire.decode_outcome(read["event outcome"]) == OUTCOME
     assert wire.decode_command(read["command"]) == COMMAND
     assert wire.decode_reply(read["reply"]) == REPLY
+    assert wire.decode_changes(read["changes"]) == CHANGES
+    assert wire.decode_changed(read["changed"]) == {1: 65_536, 65_535: 65_537}
     assert wire.decode_node(read["node"]) == NODE
     assert wire.decode_position(read["position"]) == (1, POSITION)
     assert rows.decode_page(read["page key"], read["page"]) == PAGE
