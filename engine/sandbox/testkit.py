@@ -21,7 +21,7 @@ from typing import Any
 from sortedcontainers import SortedDict
 
 from engine import wire
-from engine.application import Application, rows, schema
+from engine.application import Application, generic, rows, schema
 from engine.application.folder import load_application
 from engine.application.types import KeyColumn, RecordSchema
 from engine.model import Batch, Decided, Duplicate, HostState, Input, Position
@@ -79,6 +79,7 @@ class TestKit:
     ) -> KitOutcome:
         """Send a command and return its outcome. Wrong arguments raise SchemaMismatch."""
         type_ = self.application.commands[command]
+        values = generic.args_from_json(self.application, type_, dict(args or {}))
         # An id that is a function of the test alone: version 8 is for one's own use.
         command_id = command_id or uuid.UUID(int=(8 << 76 | 2 << 62) | self._taken + 1)
         value = wire.encode_command(
@@ -86,7 +87,7 @@ class TestKit:
                 "command_id": command_id.bytes,
                 "name": command,
                 "args_schema": type_.args.fingerprint,
-                "args": schema.encode(type_.args, schema.from_json(type_.args, dict(args or {}))),
+                "args": schema.encode(type_.args, values),
                 "expected_sequence": expected_sequence,
             }
         )
@@ -178,10 +179,8 @@ class TestKit:
     def _shown(self, outcome: Outcome, *, duplicate: bool) -> KitOutcome:
         command = self.application.commands.get(outcome["name"])
         result = None
-        if command is not None and command.result is not None and outcome["result"] is not None:
-            result = schema.to_json(
-                command.result, schema.decode(command.result, outcome["result"])
-            )
+        if command is not None and outcome["result"] is not None:
+            result = generic.result_to_json(command, outcome["result"])
         changes: list[dict[str, Any]] = []
         for change in outcome["changes"]:
             type_ = self.application.record_tables[change["type"]]

@@ -1,15 +1,11 @@
 """The restaurant: an evening in one house, on the rules of its manifest."""
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import wire
-from engine.application import schema
-from engine.application.generic import changes_from_json
 from engine.sandbox.testkit import KitOutcome, TestKit
 
 FOLDER = Path(__file__).parents[2] / "topology" / "restaurant"
@@ -29,26 +25,15 @@ class House:
             _create("item", 3, code="P1", name="Pasta", price=900),
             _create("item", 4, code="W1", name="Wine", price=500, course="drink"),
         )
-        assert made.accepted, made.message
-        result = self.kit.outcomes[-1]["result"]
-        assert result is not None
-        self.table, self.garden, self.pasta, self.wine = wire.decode_changed(result).values()
+        assert made.result is not None, made.message
+        self.table, self.garden, self.pasta, self.wine = made.result["ids"].values()
 
     def send(self, command: str, **args: Any) -> KitOutcome:
         return self.kit.send(self.name, command, args)
 
     def change(self, *changes: dict[str, Any]) -> KitOutcome:
         """Send a generic command."""
-        type_ = self.kit.application.commands["change"]
-        args = changes_from_json(self.kit.application, {"changes": list(changes)})
-        command_id = uuid.UUID(int=(8 << 76 | 2 << 62) | (1 << 40) + len(self.kit.outcomes))
-        command = {
-            "command_id": command_id.bytes,
-            "name": "change",
-            "args_schema": type_.args.fingerprint,
-            "args": schema.encode(type_.args, args),
-        }
-        return self.kit.send_raw(self.name, wire.encode_command(command))
+        return self.send("change", changes=list(changes))
 
     def order(self, table: int, *dishes: tuple[int, int], guests: int = 2) -> KitOutcome:
         lines = [{"item": item, "quantity": quantity} for item, quantity in dishes]
