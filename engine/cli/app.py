@@ -26,8 +26,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def check(folder: Folder) -> None:
-    """Check a manifest and its schemas; every error names its file and key."""
+    """Check a manifest, its schemas and its extensions; every error names its file and key."""
+    from engine.sandbox.guests import load_guests  # noqa: PLC0415 - compiles, so loads slowly
+
     application = load_application(folder)
+    load_guests(application).close()
     counts = ", ".join(
         f"{len(entries)} {what}"
         for what, entries in (

@@ -10,7 +10,10 @@ from engine.application.compat import diff
 from engine.application.folder import load_application
 from engine.assembly import Engine
 from engine.cli import output
+from engine.cli.progress import RestoreShown
 from engine.errors import EngineError
+from engine.model import Phase
+from engine.sandbox.guests import load_guests
 from engine.settings import Settings
 from engine.telemetry.logs import configure_logs
 
@@ -32,14 +35,21 @@ def run_until_stopped(
     configure_logs(style, settings.log_level)
     stop = threading.Event()
 
+    started = False
+
     def on_signal(_number: int, _frame: Any) -> None:
-        if stop.is_set():
+        if stop.is_set() or not started:
             raise KeyboardInterrupt
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    engine = Engine(settings, folder, accept_lost_commands=accept_lost_commands)
+    try:
+        engine = Engine(settings, folder, accept_lost_commands=accept_lost_commands)
+        started = True
+    except KeyboardInterrupt:
+        output.note("stopped before it had started")
+        return
     engine.start()
     _greet(engine, stop)
     seen = _changes(folder)
@@ -47,7 +57,10 @@ def run_until_stopped(
         now = _changes(folder)
         if now != seen:
             seen = now
-            engine = _reload(engine, settings, folder)
+            reloaded = _reload(engine, settings, folder)
+            if reloaded is not engine:
+                engine = reloaded
+                _greet(engine, stop)
             seen = _changes(folder)
     output.note("stopping: handing partitions over")
     engine.stop()
@@ -55,25 +68,30 @@ def run_until_stopped(
 
 def _greet(engine: Engine, stop: threading.Event) -> None:
     """Wait until everything is served, showing how far a restore is, and say where to look."""
-    told = ""
-    while not stop.is_set() and not engine.node.ready():
-        for progress in engine.node.progress():
-            left = progress.target_offset - progress.applied_offset
-            if left > 0 and progress.eta_s is not None:
-                told = (
-                    f"partition {progress.partition}: {progress.applied_offset} of "
-                    f"{progress.target_offset}, {progress.records_per_s:,.0f}/s, "
-                    f"{progress.eta_s:.0f} s left"
-                )
-        if told:
-            output.note(told)
-            told = ""
-        stop.wait(READY_S)
+    problems: dict[int, str] = {}
+    with RestoreShown() as shown:
+        while not stop.is_set() and not engine.node.ready():
+            shown.show(engine.node.progress())
+            for partition, problem in engine.node.problems().items():
+                if problems.get(partition) != problem:
+                    output.fault(f"partition {partition}: {problem}")
+                    problems[partition] = problem
+            if _all_settled(engine):
+                break
+            stop.wait(READY_S)
     url, application = engine.server.url, engine.application
     output.note(f"{application.name} {application.version} on {url}")
     output.note(f"  commands  POST {url}/v1/workspaces/WORKSPACE/commands/COMMAND")
     output.note(f"  views     GET  {url}/v1/workspaces/WORKSPACE/views/VIEW")
     output.note(f"  more      {url}/openapi.json  {url}/health/ready  {url}/metrics")
+
+
+def _all_settled(engine: Engine) -> bool:
+    """Return True when every partition here is served, or waits for a person."""
+    stopped = engine.node.problems()
+    return bool(stopped) and all(
+        each.phase is Phase.OWNING or each.partition in stopped for each in engine.node.progress()
+    )
 
 
 def _changes(folder: Path) -> dict[str, int]:
@@ -95,12 +113,15 @@ def _reload(engine: Engine, settings: Settings, folder: Path) -> Engine:
             for entry in changes.entries:
                 output.note(f"  {entry}")
             return engine
+        load_guests(edited).close()  # before anything is stopped for it
     except EngineError as error:
         output.fault(f"not reloaded: {error}")
         return engine
     output.note(f"reloading: version {edited.version}")
+    # A free port was taken once: whoever knows the address finds the new version there.
+    http = settings.http.model_copy(update={"port": engine.server.port})
     engine.stop()
-    reloaded = Engine(settings, folder)
+    reloaded = Engine(settings.model_copy(update={"http": http}), folder)
     reloaded.start()
     return reloaded
 

@@ -51,6 +51,10 @@ class Parts:
     shared: Callable[[], Mapping[str, int | float]] = dict  # counters of what partitions share
 
 
+def _fault(partition: int, fault: BaseException) -> EngineError:
+    return StoreError("E1405", f"{type(fault).__name__}: {fault}", partition=partition)
+
+
 class Node:
     """Runs partitions and answers for them; see `NodeApi` for what callers may ask."""
 
@@ -86,18 +90,25 @@ class Node:
     def _run(self) -> None:
         clock = self._parts.clock
         while not self._stopping.is_set():
-            if not self.tick():
-                self._parts.logs.wait(IDLE_WAIT_MS)
+            self._turn()
         deadline_ms = clock.monotonic_ms() + STOP_WAIT_MS // 2
         self._wanted.clear()
         while (self._replicas or self._closing) and clock.monotonic_ms() < deadline_ms:
-            if not self.tick():
-                self._parts.logs.wait(IDLE_WAIT_MS)
+            self._turn()
         self._opener.shutdown(wait=True, cancel_futures=True)
         self._announce(leaving=True)
         self._parts.membership.close()
         self._parts.directory.close()
         self._parts.logs.close()
+
+    def _turn(self) -> None:
+        """Tick, or wait; a fault that is no partition's own must not end the thread in silence."""
+        try:
+            if not self.tick():
+                self._parts.logs.wait(IDLE_WAIT_MS)
+        except Exception:
+            log.exception("fault in the shell")
+            self._stopping.wait(OPEN_RETRY_MS / 1_000)
 
     def tick(self) -> bool:
         """Do everything once; return True if anything moved."""
@@ -159,14 +170,16 @@ class Node:
         return replica
 
     def _opened(self, partition: int, opening: "Future[Replica]", now_ms: int) -> None:
-        try:
+        error = opening.exception()
+        if error is None:
             self._replicas[partition] = opening.result()
             self._failures.pop(partition, None)
-        except EngineError as error:
-            self._retry_at_ms[partition] = now_ms + OPEN_RETRY_MS
-            if self._failures.get(partition) != str(error):
-                log.warning("partition not opened", partition=partition, problem=str(error))
-            self._failures[partition] = str(error)
+            return
+        self._retry_at_ms[partition] = now_ms + OPEN_RETRY_MS
+        problem = str(error if isinstance(error, EngineError) else _fault(partition, error))
+        if self._failures.get(partition) != problem:
+            log.warning("partition not opened", partition=partition, problem=problem)
+        self._failures[partition] = problem
 
     def _tick_replica(self, partition: int, replica: Replica) -> bool:
         before = replica.phase
@@ -179,9 +192,7 @@ class Node:
             replica.stop(error)
         except Exception as fault:
             log.exception("partition stopped by a fault", partition=partition)
-            replica.stop(
-                StoreError("E1405", f"{type(fault).__name__}: {fault}", partition=partition)
-            )
+            replica.stop(_fault(partition, fault))
         if moved:
             self._feed.moved(partition)
         if replica.phase is not self._phases.get(partition):

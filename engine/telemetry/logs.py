@@ -4,10 +4,11 @@ Owns the set-up of structlog and of the libraries' standard logging. Lines go to
 is for data.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
@@ -23,11 +24,36 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
 _QUIET = ("opentelemetry", "httpx", "httpcore", "urllib3", "asyncio", "uvicorn.access")
 
 
+class Unbreakable:
+    """A stream that is written to as long as it takes anything: a log must stop no node.
+
+    Its pipe may be closed, or its disk full; what can't be written is lost.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether a person may be reading."""
+        return self._stream.isatty()
+
+
 def configure_logs(
     style: Literal["json", "console"], level: str = "info", stream: TextIO | None = None
 ) -> None:
     """Set up logging for this process; the last call counts."""
-    out = stream or sys.stderr
+    out = cast("TextIO", Unbreakable(stream or sys.stderr))
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

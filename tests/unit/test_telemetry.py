@@ -370,6 +370,21 @@ def test_json_logs_are_one_object_a_line_with_secrets_masked() -> None:
 
 
 @pytest.mark.usefixtures("_restored")
+@pytest.mark.parametrize("fault", [ValueError("closed"), BrokenPipeError(), OSError(28, "full")])
+def test_logs_that_nobody_takes_stop_nothing(fault: Exception) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise fault
+
+        def flush(self) -> None:
+            raise fault
+
+    configure_logs("json", "info", Gone())
+    structlog.get_logger("test").warning("lost")
+    logging.getLogger("some.library").warning("lost too")
+
+
+@pytest.mark.usefixtures("_restored")
 def test_console_logs_are_for_people() -> None:
     out = io.StringIO()
     configure_logs("console", "debug", out)
