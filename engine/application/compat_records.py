@@ -149,7 +149,7 @@ def _uniques(old: RecordType, new: RecordType, where: str) -> Iterator[Entry]:
         if name not in before:
             why = "the records that are there are not in its index; begin with a new type of record"
             yield Entry("added", place, Verdict.REFUSED, why)
-        elif _columns(before[name], old) != _columns(unique, old, new):
+        elif _columns(before[name], old) != _columns(unique, old, new) or _is_lost(unique, old):
             why = "the records that are there are indexed by other fields"
             yield Entry("changed", place, Verdict.REFUSED, why)
     for name in before:
@@ -167,6 +167,12 @@ def _columns(
         source = field if new is None else source_of(field, old.schema)
         columns.append(("" if source is None else source.name, column.kind))
     return columns
+
+
+def _is_lost(unique: Unique, old: RecordType) -> bool:
+    """Say whether stored values read as others than they are indexed by: an enum's default."""
+    sources = ((field, source_of(field, old.schema)) for field in unique.fields)
+    return any(source and not {*source.symbols} <= {*field.symbols} for field, source in sources)
 
 
 def commands(old: Application, new: Application) -> Iterator[Entry]:

@@ -261,3 +261,16 @@ def test_numbers_of_uniques_are_kept_and_never_given_twice(tmp_path: Path) -> No
     }
     assert {name: unique.number for name, unique in third.uniques.items()} == {"hall.number": 2}
     assert Table("unique", "table.number", 0, 1) in third.tables
+
+
+def test_a_unique_symbol_may_not_be_read_as_another(tmp_path: Path) -> None:
+    def places(*symbols: str) -> str:
+        kind = {"type": "enum", "name": "P", "symbols": symbols, "default": "hall"}
+        return avsc(("number", kind))
+
+    older = {"table.avsc": places("hall", "bar")}
+    old = load(tmp_path / "old", MANIFEST.replace("1.1.0", "1.0.0"), **older)
+    fewer = load(tmp_path / "fewer", MANIFEST, **{"table.avsc": places("hall")})
+    assert ("changed", "records.table.unique.number", "refused") in told(diff(old, fewer))
+    more = load(tmp_path / "more", MANIFEST, **{"table.avsc": places("hall", "bar", "roof")})
+    assert diff(old, more).deployable

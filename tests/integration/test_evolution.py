@@ -1,0 +1,159 @@
+"""A changed record model on rows of an older one: nothing is lost, rules hold from now on."""
+
+import json
+
+import pytest
+from host_world import World, build, digests_of
+
+from engine.application import generic, rows, schema
+from engine.application.compat import diff
+from engine.application.record import numbered
+from engine.sandbox.guests import load_guests
+from engine.sandbox.python import PythonHost
+
+OLD = """
+application = { name = "inn", version = "%(version)s", partitions = 4 }
+commands.change = { generic = ["room", "guest"] }
+records.guest = { schema = "guest.avsc", kind = "operational", references.room = ["room"] }
+extensions.inn = { python = "shop:Inn" }
+
+[records.room]
+schema = "room.avsc"
+kind = "configuration"
+unique = { number = ["number"] }
+checks = { number = { max = 9 }, beds = { max = 9 } }
+"""
+NEW = """
+application = { name = "inn", version = "%(version)s", partitions = 4 }
+commands.alter = { generic = ["chamber", "guest"], renamed_from = "change" }
+records.guest = { schema = "guest.avsc", kind = "operational", references.room = ["chamber"] }
+extensions.inn = { python = "shop:Inn" }
+
+[records.chamber]
+renamed_from = "room"
+schema = "chamber.avsc"
+kind = "configuration"
+required = ["name"]
+unique = { number = ["no"] }
+checks = { no = { max = 5 }, beds = { max = 2 }, name = { length = [1, 9] } }
+"""
+
+
+def avsc(*fields):
+    return json.dumps({"type": "record", "name": "R", "fields": list(fields)})
+
+
+NUMBER = {"name": "number", "type": "int"}
+BEDS = {"name": "beds", "type": "int"}
+FILES = {
+    "room.avsc": avsc(NUMBER, BEDS),
+    "chamber.avsc": avsc(
+        {"name": "no", "type": "long", "aliases": ["number"]},
+        {"name": "name", "type": "string", "default": ""},
+        {"name": "beds", "type": "long"},
+    ),
+    "guest.avsc": avsc({"name": "room", "type": "long"}),
+}
+
+
+class Inn(World):
+    """A world whose application changes."""
+
+    def __init__(self):
+        super().__init__(
+            lambda _: PythonHost(load_guests),
+            build(files=FILES, source="class Inn: ...", manifest=OLD),
+        )
+
+    def renew(self, manifest, version):
+        """Put a changed manifest in force, as a new owner does."""
+        newer = build(files=FILES, source="class Inn: ...", manifest=manifest, version=version)
+        old = self.application
+        newer = numbered(newer, old)
+        assert diff(old, newer).deployable
+        self.deploy(newer)
+        self.restart()
+
+    def change(self, *changes):
+        """Send the generic command; return its code and field, or the ids that were given."""
+        (name,) = self.application.commands
+        type_ = self.application.commands[name]
+        args = generic.changes_from_json(self.application, {"changes": list(changes)})
+        outcome = self.do(name, args)
+        assert schema.encode(type_.args, args) == outcome["args"]
+        if outcome["code"]:
+            return outcome["code"], outcome["field"]
+        ids = generic.result_to_json(type_, outcome["result"])["ids"]
+        return list(ids.values())
+
+    def room(self, id_):
+        """Return a room as a command sees it: (values, active)."""
+        (type_,) = [each for each in self.application.records.values() if each.uniques]
+        return self.rows_of(type_)[id_]
+
+    def rows_of(self, type_):
+        """Return all rows of a type, read by the schema in force."""
+        prefix = rows.workspace_prefix(type_.table, self.workspace)
+        found = {}
+        for key, value in self.rows().items():
+            if key.startswith(prefix):
+                row = rows.decode_value(value)
+                writer = self.applications[row.application].record_tables[type_.table].schema
+                values = schema.decode(type_.schema, row.body, writer)
+                found[rows.decode_long(key[-8:])] = (values, not row.flags & rows.INACTIVE)
+        return found
+
+
+def create(type_, id_, **fields):
+    return {"op": "create", "type": type_, "id": id_, "fields": fields}
+
+
+def update(type_, id_, **fields):
+    return {"op": "update", "type": type_, "id": id_, "fields": fields}
+
+
+def switch(op, type_, id_):
+    return {"op": op, "type": type_, "id": id_}
+
+
+@pytest.fixture
+def inn():
+    return Inn()
+
+
+def test_a_renamed_type_keeps_its_records_and_its_index(inn):
+    four, nine = inn.change(
+        create("room", 1, number=4, beds=2), create("room", 2, number=9, beds=9)
+    )
+    inn.renew(NEW, "1.1.0")
+    assert inn.room(four) == ({"no": 4, "name": "", "beds": 2}, True)
+    taken = inn.change(create("chamber", 1, no=4, name="Four", beds=1))
+    assert taken == ("not_unique", "chamber.no")
+    assert inn.change(switch("deactivate", "chamber", four)) == []
+    (again,) = inn.change(create("chamber", 1, no=4, name="Four", beds=1))
+    assert again > nine > four
+    back = inn.change(update("chamber", four, name="Old"), switch("activate", "chamber", four))
+    assert back == ("not_unique", "chamber.no")
+
+
+def test_old_rows_that_break_a_newer_rule_are_not_stuck(inn):
+    (nine,) = inn.change(create("room", 1, number=9, beds=9))
+    inn.renew(NEW, "1.1.0")
+    # What is set must keep today's rules.
+    assert inn.change(update("chamber", nine, beds=3)) == ("check_failed", "chamber.beds")
+    assert inn.change(update("chamber", nine, name="")) == ("required", "chamber.name")
+    # What is left as it is needn't: number 9, which can't change, and the empty name.
+    assert inn.change(update("chamber", nine, beds=1)) == []
+    assert inn.room(nine) == ({"no": 9, "name": "", "beds": 1}, True)
+    assert inn.change(switch("deactivate", "chamber", nine)) == []
+    # But nothing comes back that today's rules forbid, unless it is mended in the same breath.
+    assert inn.change(switch("activate", "chamber", nine)) == ("check_failed", "chamber.no")
+    mended = inn.change(
+        update("chamber", nine, no=5, name="Five"), switch("activate", "chamber", nine)
+    )
+    assert mended == []
+    assert inn.room(nine) == ({"no": 5, "name": "Five", "beds": 1}, True)
+    found = inn.rows()
+    assert {table: digest for table, digest in inn.ledger.position.digests.items() if digest} == (
+        digests_of(found)
+    )
