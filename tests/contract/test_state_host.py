@@ -1,6 +1,6 @@
 """What every state host promises (ports.StateHost), on an application in builtin Python.
 
-A new host is another entry of HOSTS, never a condition in a test.
+A new host is another entry of host_world.HOSTS, never a condition in a test.
 """
 
 import json
@@ -9,22 +9,16 @@ from dataclasses import replace
 
 import host_world
 import pytest
-from host_world import START_MS, World, build, digests_of, shop, uuid4_of, workspaces
+from host_world import HOSTS, NAMING, START_MS, World, build, digests_of, shop, uuid4_of, workspaces
 
 from engine import limits, wire
 from engine.application import rows
 from engine.errors import EngineError
 from engine.model import Batch, Duplicate, HostState, Input, Position, ReplyTo
-from engine.sandbox.guests import load_guests
-from engine.sandbox.host_ranges import StoreReader
-from engine.sandbox.python import PythonHost
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 from engine.world import derived_id, uuid7
 
-# Hosts are made of a store: those of NAMING say which rows they miss, others read them.
-NAMING = {"python": lambda _: PythonHost(load_guests)}
-HOSTS = {**NAMING, "python reading": lambda store: PythonHost(load_guests, StoreReader(store))}
 DAY = START_MS // 86_400_000
 
 

@@ -15,10 +15,19 @@ from engine.application.folder import load_application
 from engine.model import Batch, Decided, Input
 from engine.partition.ledger import Ledger, merge, pages
 from engine.partition.ownership import LogState
+from engine.sandbox.guests import load_guests
+from engine.sandbox.host_ranges import StoreReader
+from engine.sandbox.python import PythonHost
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 from engine.world import uuid7
 
+# Hosts are made of a store: those of NAMING say which rows they miss, others read them.
+NAMING = {"python": lambda _: PythonHost(load_guests)}
+HOSTS = {
+    **NAMING,
+    "python reading": lambda store: PythonHost(load_guests, StoreReader(store)),
+}
 START_MS = 1_700_000_000_000
 PARTITIONS = 4
 
