@@ -12,6 +12,7 @@ One statement a line, words separated by one space; the first line is `abi 1`:
     entry credit                             an exported function () -> () that the manifest names
     record account                           a record type, for record() and create()
     view statement                           a view, for key()
+    unique table.number                      a unique of a record type, for unique_key()
     field record account balance i64         a field of a record type ...
     field args credit amount i64             ... of a command's arguments, or of its result ...
     field view statement total i64           ... of a view's row ...
@@ -32,8 +33,12 @@ Bytes lie behind the slots. `read` and `get_bytes` return the length there is an
 when it is more than the capacity.
 
 Handles: 0 none, 1 arguments, 2 context, 3 event (projectors), 4 result; others live for one call.
-What ABI v1 names but this engine doesn't serve yet (unique, child, children, scan, next, emit,
-timer, cancel) is not in the table, so asking for it is refused at load.
+What ABI v1 names but this engine doesn't serve yet (emit, timer, cancel) is not in the table, so
+asking for it is refused at load.
+
+Cursors are handles too, and `next` is all that takes them. A row found by `scan` has its key's
+columns, which `get_*` read by the ordinals of `key` statements. A unique's key takes the fields of
+its record type by the ordinals of `field record` statements.
 """
 
 import difflib
@@ -50,6 +55,7 @@ from engine.application.types import (
     KeyColumn,
     RecordSchema,
     RecordType,
+    Unique,
     ViewType,
 )
 from engine.errors import ApplicationError
@@ -77,7 +83,8 @@ def _signature(text: str) -> Signature:
     return Signature(tuple(params.split()), tuple(results.split()))
 
 
-# h = handle, f = field or key ordinal, t = record type, v = view, k = handle of a view's key.
+# h = handle, f = field or key ordinal, t = record type, v = view, u = unique, k = handle of a key
+# of a view or of a unique, c = cursor.
 IMPORTS: Mapping[str, Signature] = {
     name: _signature(text)
     for name, text in {
@@ -96,6 +103,11 @@ IMPORTS: Mapping[str, Signature] = {
         "write": "i32 i32 i32 i32 ->",  # (h, plan, pointer, length)
         "record": "i32 i64 -> i32",  # (t, id) -> h or 0
         "create": "i32 -> i32",  # (t) -> h
+        "child": "i32 i32 -> i32",  # (h, t) -> h
+        "child_of": "i32 i32 i64 -> i32",  # (h, t, id) -> h or 0
+        "children": "i32 i32 -> i32",  # (h, t) -> c
+        "unique_key": "i32 -> i32",  # (u) -> k
+        "unique": "i32 -> i64",  # (k) -> id or 0
         "id": "i32 -> i64",  # (h)
         "is_active": "i32 -> i32",  # (h)
         "set_active": "i32 i32 ->",  # (h, boolean)
@@ -103,7 +115,10 @@ IMPORTS: Mapping[str, Signature] = {
         "view": "i32 -> i32",  # (k) -> h or 0
         "put": "i32 -> i32",  # (k) -> h
         "remove": "i32 ->",  # (k)
+        "scan": "i32 i32 i32 -> i32",  # (k, columns, reverse) -> c
+        "next": "i32 -> i32",  # (c) -> h or 0
         "reject": "i32 i32 i32 i32 ->",  # (code pointer, length, text pointer, length)
+        "reject_field": "i32 i32 i32 i32 i32 i32 ->",  # the same, and field pointer, length
         "log": "i32 i32 i32 ->",  # (level, pointer, length)
     }.items()
 }
@@ -123,6 +138,7 @@ class Description:
     entries: list[str] = field(default_factory=list[str])
     records: list[str] = field(default_factory=list[str])
     views: list[str] = field(default_factory=list[str])
+    uniques: list[str] = field(default_factory=list[str])
     fields: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     plans: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
 
@@ -132,6 +148,7 @@ _STATEMENTS: Mapping[str, tuple[int, str]] = {
     "entry": (2, "entries"),
     "record": (2, "records"),
     "view": (2, "views"),
+    "unique": (2, "uniques"),
     "field": (5, "fields"),
     "key": (4, "fields"),
     "plan": (4, "plans"),
@@ -222,6 +239,7 @@ class Resolved:
     entries: frozenset[str]
     records: tuple[RecordType, ...]
     views: tuple[ViewType, ...]
+    uniques: tuple[Unique, ...]
     fields: tuple[Field | KeyColumn, ...]
     plans: tuple[Plan, ...]
 
@@ -237,6 +255,7 @@ def resolve(description: Description, application: Application, extension: Exten
         entries=frozenset(description.entries),
         records=tuple(names.record(name) for name in description.records),
         views=tuple(names.view(name) for name in description.views),
+        uniques=tuple(names.unique(name) for name in description.uniques),
         fields=tuple(names.field(words) for words in description.fields),
         plans=tuple(names.plan(words) for words in description.plans),
     )
@@ -254,6 +273,9 @@ class _Names:
 
     def view(self, name: str) -> ViewType:
         return _known(self._application.views, name, "view", self._file)
+
+    def unique(self, name: str) -> Unique:
+        return _known(self._application.uniques, name, "unique", self._file)
 
     def field(self, words: tuple[str, ...]) -> Field | KeyColumn:
         *place, path, access = words

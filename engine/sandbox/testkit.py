@@ -5,6 +5,7 @@
     outcome = kit.send("acct-1", "credit", {"amount": 500})
     assert outcome.accepted
     assert kit.record("acct-1", "account")["balance"] == 500
+    assert kit.row("acct-1", "statement", day="2023-11-14", entry=1)["amount"] == 500
     kit.replay()
 
 Commands run in the Python state host, as they would on a node. Values have the forms that HTTP has
@@ -23,7 +24,7 @@ from sortedcontainers import SortedDict
 from engine import wire
 from engine.application import Application, generic, rows, schema
 from engine.application.folder import load_application
-from engine.application.types import KeyColumn, RecordSchema
+from engine.application.types import KeyColumn, RecordSchema, RecordType
 from engine.model import Batch, Decided, Duplicate, HostState, Input, Position
 from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import DictReader
@@ -48,6 +49,21 @@ class KitOutcome:
     result: dict[str, Any] | None = None
     duplicate: bool = False
     changes: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def ids(self) -> dict[int, int]:
+        """Of a generic command: the ids that its temporary ones stand for."""
+        ids = (self.result or {}).get("ids", {})
+        return {int(temporary): id_ for temporary, id_ in ids.items()}
+
+
+@dataclass(slots=True, frozen=True)
+class KitWorkspace:
+    """A workspace that has accepted a command."""
+
+    kind: str  # "" where the application declares none
+    gone: bool
+    accepted: int  # its last accepted outcome: what `expected_sequence` is compared with
 
 
 class TestKit:
@@ -110,30 +126,78 @@ class TestKit:
         """Let time pass: later commands are appended that much later."""
         self.now_ms += duration_ms
 
+    def change(self, workspace: str, *changes: Mapping[str, Any]) -> KitOutcome:
+        """Send changes by the application's generic command, its first one."""
+        command = next(each.name for each in self.application.commands.values() if each.generic)
+        return self.send(workspace, command, {"changes": list(changes)})
+
+    def workspace(self, workspace: str) -> KitWorkspace | None:
+        """Return what a workspace is, or None before its first accepted command."""
+        value = self.rows.get(rows.workspace_key(workspace))
+        if value is None:
+            return None
+        row = rows.decode_workspace(value)
+        return KitWorkspace(row.kind, row.status != rows.ACTIVE, row.accepted)
+
     def record(self, workspace: str, type_: str, record_id: int = 0) -> dict[str, Any] | None:
-        """Return a record, or None. A singleton's id is 0."""
+        """Return a document or singleton, active or not, or None. A singleton's id is 0."""
         record = self.application.records[type_]
         value = self.rows.get(rows.record_key(record.table, workspace, record_id, record_id))
-        return None if value is None else _shown(record.schema, value)
+        return None if value is None else _record(record, value)[1]
 
-    def records(self, workspace: str, type_: str) -> dict[int, dict[str, Any]]:
-        """Return all records of a type by id."""
+    def records(
+        self, workspace: str, type_: str, *, inactive: bool = True
+    ) -> dict[int, dict[str, Any]]:
+        """Return all records of a type by id; nested ones too, whatever they are nested in."""
         record = self.application.records[type_]
         return {
-            rows.decode_long(key[-8:]): _shown(record.schema, self.rows[key])
+            rows.decode_long(key[-8:]): _record(record, self.rows[key])[1]
             for key in self._keys(record.table, workspace)
+            if inactive or _active(self.rows[key])
         }
 
-    def view(self, workspace: str, view: str) -> list[dict[str, Any]]:
-        """Return a view's rows in key order, each with its key's columns."""
+    def children(
+        self, workspace: str, type_: str, parent_id: int, *, inactive: bool = False
+    ) -> dict[int, dict[str, Any]]:
+        """Return by id the records of a nested type that lie in one parent, the active ones."""
+        record = self.application.records[type_]
+        held = {key: self.rows[key] for key in self._keys(record.table, workspace)}
+        found = {key: (value, *_record(record, value)) for key, value in held.items()}
+        return {
+            rows.decode_long(key[-8:]): fields
+            for key, (value, parent, fields) in found.items()
+            if parent == parent_id and (inactive or _active(value))
+        }
+
+    def is_active(self, workspace: str, type_: str, record_id: int = 0) -> bool:
+        """Tell whether a record is there and active."""
+        return record_id in self.records(workspace, type_, inactive=False)
+
+    def view(self, workspace: str, view: str, **columns: Any) -> list[dict[str, Any]]:
+        """Return a view's rows in key order, each with its key's columns.
+
+        `columns` are columns of the key: only rows that have these values are returned.
+        """
         type_ = self.application.views[view]
+        unknown = columns.keys() - {column.name for column in type_.key}
+        if unknown:
+            raise KeyError(f"the key of {view} has no {', '.join(sorted(unknown))}")
         found: list[dict[str, Any]] = []
         for key in self._keys(type_.table, workspace):
-            columns = rows.decode_columns(key, [column.kind for column in type_.key])
-            pairs = zip(type_.key, columns, strict=True)
+            decoded = rows.decode_columns(key, [column.kind for column in type_.key])
+            pairs = zip(type_.key, decoded, strict=True)
             row = {column.name: _column(column, part) for column, part in pairs}
-            found.append({**row, **_shown(type_.schema, self.rows[key])})
+            if columns.items() <= row.items():
+                found.append({**row, **_shown(type_.schema, self.rows[key])})
         return found
+
+    def row(self, workspace: str, view: str, **columns: Any) -> dict[str, Any] | None:
+        """Return the row of a view at a key, or None; every column of the key is wanted."""
+        type_ = self.application.views[view]
+        missing = {column.name for column in type_.key} - columns.keys()
+        if missing:
+            raise KeyError(f"the key of {view} has {', '.join(sorted(missing))} too")
+        return next(iter(self.view(workspace, view, **columns)), None)
 
     def replay(self) -> None:
         """Fold all outcomes anew; AssertionError where rows or digests differ from what is held."""
@@ -215,6 +279,17 @@ def _column(column: KeyColumn, value: Any) -> Any:
     if column.kind == "date":
         return (_EPOCH + timedelta(days=value)).isoformat()
     return value
+
+
+def _active(value: bytes) -> bool:
+    return not rows.decode_value(value).flags & rows.INACTIVE
+
+
+def _record(type_: RecordType, value: bytes) -> tuple[int, dict[str, Any]]:
+    """Return the id of the record that one is nested in, 0 for a document, and the fields."""
+    body = rows.decode_value(value).body
+    parent, body = rows.split_nested(body) if type_.parent else (0, body)
+    return parent, schema.to_json(type_.schema, schema.decode(type_.schema, body))
 
 
 def _shown(record_schema: RecordSchema, value: bytes) -> dict[str, Any]:

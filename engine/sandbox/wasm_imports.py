@@ -33,12 +33,13 @@ class Imports:
         self.call = Call(0)  # which has no handles: while loading, there is nothing to be had
         self.memory: wasm_raw.Memory | None = None
         self.fault: BaseException | None = None  # the first one of the run
-        self.resolve(abi.Resolved(frozenset(), (), (), (), ()))
+        self.resolve(abi.Resolved(frozenset(), (), (), (), (), ()))
 
     def resolve(self, resolved: abi.Resolved) -> None:
         """Take the objects that the guest's ordinals stand for."""
         self._records = resolved.records
         self._views = resolved.views
+        self._uniques = resolved.uniques
         self._fields = resolved.fields
         self._plans = resolved.plans
 
@@ -128,6 +129,21 @@ class Imports:
     def create(self, a: Any) -> None:
         a[0] = self.call.create(self._records[a[0] & _MASK])
 
+    def child(self, a: Any) -> None:
+        a[0] = self.call.child(a[0] & _MASK, self._records[a[2] & _MASK])
+
+    def child_of(self, a: Any) -> None:
+        a[0] = self.call.child_of(a[0] & _MASK, self._records[a[2] & _MASK], a[4])
+
+    def children(self, a: Any) -> None:
+        a[0] = self.call.children(a[0] & _MASK, self._records[a[2] & _MASK])
+
+    def unique_key(self, a: Any) -> None:
+        a[0] = self.call.unique_key(self._uniques[a[0] & _MASK])
+
+    def unique(self, a: Any) -> None:
+        a[0] = self.call.unique(a[0] & _MASK)
+
     def id(self, a: Any) -> None:
         a[0] = self.call.id(a[0] & _MASK)
 
@@ -151,10 +167,20 @@ class Imports:
     def remove(self, a: Any) -> None:
         self.call.remove(a[0] & _MASK)
 
+    def scan(self, a: Any) -> None:
+        a[0] = self.call.scan(a[0] & _MASK, a[2] & _MASK, a[4] & _MASK != 0)
+
+    def next(self, a: Any) -> None:
+        a[0] = self.call.next(a[0] & _MASK)
+
     # The command.
 
     def reject(self, a: Any) -> None:
         self.call.reject(self._text(a[0], a[2]), self._text(a[4], a[6]))
+
+    def reject_field(self, a: Any) -> None:
+        field = self._text(a[8], a[10]) or None
+        self.call.reject(self._text(a[0], a[2]), self._text(a[4], a[6]), field)
 
     def log(self, a: Any) -> None:
         self.call.log(a[0] & _MASK, self._text(a[2], a[4]))

@@ -21,7 +21,7 @@ import wasmtime
 # Typed as Any: the binding's internals have no stubs.
 _C: Any = importlib.import_module("wasmtime._bindings")
 
-ARGUMENTS_MAX = 4
+ARGUMENTS_MAX = 6
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
 )

@@ -166,8 +166,8 @@ LOAD = {
         "imports partita1.launch",
     ),
     "a name of the ABI that comes later": (
-        wat('(import "partita1" "scan" (func (param i32 i32 i32) (result i32)))'),
-        "imports partita1.scan",
+        wat('(import "partita1" "timer" (func (param i32 i64 i64) (result i32)))'),
+        "imports partita1.timer",
     ),
     "another module's import": (
         wat('(import "wasi_snapshot_preview1" "clock_time_get" (func))'),

@@ -26,6 +26,7 @@
 typedef uint32_t partita_handle;
 
 enum { PARTITA_ARGS = 1, PARTITA_CONTEXT = 2, PARTITA_EVENT = 3, PARTITA_RESULT = 4 };
+enum { PARTITA_FORWARD = 0, PARTITA_BACKWARD = 1 };
 enum { PARTITA_DEBUG = 0, PARTITA_INFO = 1, PARTITA_WARNING = 2, PARTITA_ERROR = 3 };
 
 /* One field. `field` is an ordinal that the generated header knows. `get_bytes` returns the length
@@ -61,23 +62,60 @@ PARTITA_IMPORT("id") int64_t partita_id(partita_handle);
 PARTITA_IMPORT("is_active") bool partita_is_active(partita_handle);
 PARTITA_IMPORT("set_active") void partita_set_active(partita_handle, bool active);
 
-/* Views. Build a key, set its columns, then look up, put or remove the row. Only a projector may
- * put and remove. `view` returns 0 where there is no row. */
+/* Records nested in another: a new one, the one of an id (0 where there is none), and a cursor over
+ * the active ones in the order of their ids. */
+PARTITA_IMPORT("child") partita_handle partita_child(partita_handle, uint32_t type);
+PARTITA_IMPORT("child_of")
+partita_handle partita_child_of(partita_handle, uint32_t type, int64_t id);
+PARTITA_IMPORT("children") partita_handle partita_children(partita_handle, uint32_t type);
+
+/* The active record with the values of a unique's key, which are set like fields: its id, or 0. */
+PARTITA_IMPORT("unique_key") partita_handle partita_unique_key(uint32_t unique);
+PARTITA_IMPORT("unique") int64_t partita_unique(partita_handle key);
+
+/* Views. Build a key, set its columns, then look up, put or remove the row. Only a projector has
+ * views. `view` returns 0 where there is no row. `scan` returns a cursor over the rows whose first
+ * `columns` key columns are those of the key, in the order of their keys; only such a row has the
+ * columns of its key. */
 PARTITA_IMPORT("key") partita_handle partita_key(uint32_t view);
 PARTITA_IMPORT("view") partita_handle partita_view(partita_handle key);
 PARTITA_IMPORT("put") partita_handle partita_put(partita_handle key);
 PARTITA_IMPORT("remove") void partita_remove(partita_handle key);
+PARTITA_IMPORT("scan")
+partita_handle partita_scan(partita_handle key, uint32_t columns, uint32_t direction);
 
-/* The end of a command that may not be: return after it. The code is yours: lowercase and `_`. */
+/* The next row of a cursor, 0 behind the last one. */
+PARTITA_IMPORT("next") partita_handle partita_next(partita_handle cursor);
+
+/* The end of a command that may not be: return after it. The code is yours: lowercase and `_`; of a
+ * command that declares its errors, one of these, and an empty text stands for the manifest's. The
+ * second form names the field that is to blame. */
 PARTITA_IMPORT("reject")
 void partita_reject_text(const char *code, uint32_t code_length, const char *text, uint32_t length);
+PARTITA_IMPORT("reject_field")
+void partita_reject_field_text(const char *code, uint32_t code_length, const char *text,
+    uint32_t length, const char *field, uint32_t field_length);
 PARTITA_IMPORT("log") void partita_log_text(uint32_t level, const char *text, uint32_t length);
 
 /* With string literals. */
 #define partita_reject(code, text) \
     partita_reject_text("" code, sizeof(code) - 1, "" text, sizeof(text) - 1)
+#define partita_reject_field(code, text, field) \
+    partita_reject_field_text("" code, sizeof(code) - 1, "" text, sizeof(text) - 1, "" field, \
+        sizeof(field) - 1)
 #define partita_log(level, text) partita_log_text((level), "" text, sizeof(text) - 1)
 #define PARTITA_TEXT(literal) ("" literal), (sizeof(literal) - 1)
+
+/* Each row of a generated cursor; `break` and `continue` mean what they mean in any loop:
+ *
+ *     partita_each (line, dish, line_children(order)) {
+ *         total += line_quantity(dish) * line_price(dish);
+ *     }
+ */
+#define partita_each(type, row, cursor) \
+    for (type##_cursor_t row##_cursor = (cursor), *row##_left = &row##_cursor; row##_left; \
+         row##_left = 0) \
+        for (type##_t row = type##_next(row##_cursor); row.handle; row = type##_next(row##_cursor))
 
 /* A text in a row structure: where it begins, counted from the row's own begin, and its length. */
 typedef struct {
