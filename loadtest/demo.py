@@ -12,7 +12,6 @@ import asyncio
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ DATA = ROOT / ".partita" / "demo"
 MONTH = 1
 HTTP_AT_ONCE = 32
 STALLED_S = 60.0
+SAY_EVERY = 20_000  # commands, where no bar can be drawn
 
 console = Console(stderr=True)
 
@@ -68,6 +68,8 @@ def load(target: "demo_targets.Target", month: int) -> None:
         decided = progress.add_task("decided", total=total)
         for count, (workspace, value) in enumerate(encoded(month), 1):
             target.publish(workspace, value)
+            if count % SAY_EVERY == 0 and progress.disable:
+                console.print(f"published {count:,} of {total:,}")
             if count % 500 == 0:
                 progress.update(published, completed=count)
                 progress.update(decided, completed=target.decided())
@@ -90,12 +92,12 @@ def load(target: "demo_targets.Target", month: int) -> None:
     )
 
 
-async def compare(url: str, month: int) -> int:
+async def compare(url: str, month: int) -> list[str]:
     """Compare every aircraft's views with sums made from the raw data; return the differences."""
     wanted = flights.expected(month)
     gate = asyncio.Semaphore(HTTP_AT_ONCE)
     limits = httpx.Limits(max_connections=HTTP_AT_ONCE)
-    different: Counter[str] = Counter()
+    different: list[str] = []
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
 
         async def rows(workspace: str, view: str) -> list[dict[str, Any]]:
@@ -129,14 +131,22 @@ async def compare(url: str, month: int) -> int:
                     for key, totals in theirs.items()
                     for column, value in vars(totals).items()
                 )
-                different[name] += not same
-            expected = aircraft.status()
-            different["status"] += len(status) != 1 or any(
-                status[0][column] != value for column, value in expected.items()
-            )
+                if not same:
+                    different.append(f"{workspace}: {name}")
+            if not matches(status, [aircraft.status()]):
+                different.append(f"{workspace}: status")
 
         await asyncio.gather(*(check(*item) for item in wanted.aircraft.items()))
-    return different.total()
+    return different
+
+
+def matches(rows: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> bool:
+    """Return whether each row has all that is wanted of it."""
+    return len(rows) == len(wanted) and all(
+        row[column] == value
+        for row, one in zip(rows, wanted, strict=True)
+        for column, value in one.items()
+    )
 
 
 def show(url: str, month: int) -> None:
@@ -169,7 +179,7 @@ def main() -> int:
         show(target.url, options.month)
         aircraft = len(flights.expected(options.month).aircraft)
         different = asyncio.run(compare(target.url, options.month))
-        verdict = "all equal" if not different else f"{different} differ"
+        verdict = f"these differ: {', '.join(different[:10])}" if different else "all equal"
         console.print(
             f"\nviews of {aircraft:,} aircraft against sums computed from the raw data: {verdict}"
         )

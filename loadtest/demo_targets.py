@@ -10,7 +10,6 @@ from typing import Protocol, Self
 from confluent_kafka import Producer
 from rich.console import Console
 
-from engine import wire
 from engine.assembly import Engine
 from engine.errors import UnavailableError
 from engine.settings import load_settings
@@ -42,6 +41,7 @@ class EmbeddedTarget:
 
     def __init__(self, folder: Path, data: Path) -> None:
         configure_logs("console", "warning")
+        self._data = data
         flags = {"data": data, "http": {"port": 0}}
         self._engine = Engine(load_settings(None, flags), folder)
         self._waiting: deque[Future[None]] = deque()
@@ -93,7 +93,9 @@ class EmbeddedTarget:
 
     def audit(self, console: Console) -> None:
         """Leave the audit to a stopped engine."""
-        console.print("audit it once it is stopped: partita verify topology/flights --data DATA")
+        console.print(
+            f"audit it: partita verify topology/flights --data {self._data}", soft_wrap=True
+        )
 
     def stay(self) -> None:
         """Stay up until Ctrl-C."""
@@ -113,20 +115,24 @@ class KafkaTarget:
         """Start the broker and both nodes, and wait until all partitions have an owner."""
         self._nodes.__enter__()
         self._producer = Producer(
-            {"bootstrap.servers": self._nodes.bootstrap, "enable.idempotence": True}
+            {
+                "bootstrap.servers": self._nodes.bootstrap,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+            }
         )
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the nodes and the broker."""
+        """Stop the nodes and the broker; the producer first, or it complains of the broker."""
+        del self._producer
         self._nodes.__exit__()
 
     def publish(self, workspace: str, value: bytes) -> None:
-        """Publish a command as any Kafka client does."""
-        partition = wire.partition_of(workspace.encode(), self._nodes.partitions)
+        """Publish a command as any Kafka client does that partitions by murmur2."""
         while True:
             try:
-                self._producer.produce("flights.commands", value, workspace, partition)
+                self._producer.produce("flights.commands", value, workspace)
             except BufferError:
                 self._producer.poll(POLL_S)
                 continue
@@ -158,7 +164,8 @@ class KafkaTarget:
         """Audit the topics: exactly one outcome per command, nothing lost, digests equal."""
         servers = self._nodes.bootstrap
         found = partita("verify", str(self._folder), "--bootstrap-servers", servers)
-        console.print("\n[bold]partita verify[/bold]", found.stdout, highlight=False)
+        console.print("\n[bold]partita verify[/bold]")
+        print(found.stdout)
         if found.returncode:
             raise SystemExit(found.stderr)
 

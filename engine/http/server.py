@@ -23,6 +23,7 @@ from engine.settings import HttpSettings
 _BACKLOG = 1_024
 _START_S = 10.0
 _GRACE_S = 5
+_KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they close them first
 _STUCK_MS = 60_000
 
 _log = structlog.get_logger("http")
@@ -66,6 +67,7 @@ class Server:
                 proxy_headers=False,
                 lifespan="on",
                 backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 http=BoundedHead,
                 ws="none",
                 timeout_graceful_shutdown=_GRACE_S,

@@ -203,12 +203,13 @@ class Node:
     def _told(self, partition: int, replica: Replica, before: Phase) -> None:
         """Log a change of phase; those who wait for a partition that was lost are told."""
         held = replica.held()
+        why = str(replica.problem or replica.reason)
         log.info(
             replica.phase.value,
             partition=partition,
             sequence=held.sequence,
             epoch=held.epoch,
-            reason=str(replica.problem or replica.reason),
+            **({"reason": why} if why else {}),
         )
         if before in READABLE and replica.phase not in READABLE:
             self._abandon(partition)

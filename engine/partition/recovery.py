@@ -200,6 +200,7 @@ class RestoreProgress:
         """Return the progress at `offset`."""
         elapsed_s = max(self._clock.monotonic_ms() - self._start_ms, 1) / 1_000
         rate = (offset - self._start_offset) / elapsed_s
-        left = max(self.target_offset - offset, 0)
+        target = max(self.target_offset, offset)
+        left = target - offset
         eta_s = left / rate if rate > 0 else None
-        return Progress(self._partition, phase, offset, self.target_offset, rate, eta_s)
+        return Progress(self._partition, phase, offset, target, rate, eta_s)
