@@ -36,7 +36,11 @@ class Admin:
                 "node": self._context.node.name,
                 "engine": __version__,
                 "commands": [f"{workspace}/commands/{name}" for name in application.commands],
-                "records": [f"{workspace}/records/{name}/{{id}}" for name in application.records],
+                "records": [
+                    f"{workspace}/records/{name}/{{id}}"
+                    for name, record in application.records.items()
+                    if record.kind != "operation"
+                ],
                 "views": [f"{workspace}/views/{name}" for name in application.views],
                 "events": f"{workspace}/events",
                 "more": ["/openapi.json", "/v1/partitions", "/health/ready", "/metrics"],

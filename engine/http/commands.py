@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import limits, wire
-from engine.application.schema import SchemaMismatch, encode, from_json
+from engine.application.generic import args_from_json
+from engine.application.schema import SchemaMismatch, encode
 from engine.application.types import CommandType
 from engine.errors import Code
 from engine.http.context import Context, Json
@@ -136,7 +137,7 @@ class Commands:
             "command_id": command_id,
             "name": name,
             "args_schema": command.args.fingerprint,
-            "args": _args(command, json_object(await body_bytes(request))),
+            "args": self._args(command, json_object(await body_bytes(request))),
             "expected_sequence": None if expected is None else _expected(expected),
             "traceparent": span.traceparent,
         }
@@ -146,6 +147,19 @@ class Commands:
         if len(value) > limits.COMMAND_BYTES_MAX:
             raise Problem(413, Code.TOO_LARGE, f"the command is {len(value)} bytes")
         return Asked(workspace, partition, command, command_id, value)
+
+    def _args(self, command: CommandType, value: dict[str, Any]) -> bytes:
+        application = self._context.node.application
+        try:
+            return encode(command.args, args_from_json(application, command, value))
+        except SchemaMismatch as mismatch:
+            raise Problem(
+                400,
+                Code.INVALID_ARGUMENTS,
+                str(mismatch),
+                f"GET /openapi.json has the schema of {command.name}",
+                field=mismatch.field,
+            ) from None
 
     def _command_id(self, request: Request, workspace: str) -> bytes:
         key = request.headers.get("idempotency-key")
@@ -174,7 +188,7 @@ class Commands:
                 node.forget(asked.partition, asked.command_id, waiting)
 
     def _answer(self, asked: Asked, reply: Reply) -> Response:
-        body = reply_json(asked.partition, reply, asked.type.result)
+        body = reply_json(asked.partition, reply, asked.type)
         if not reply.code:
             return Json(body)
         detail = reply.message or f"the command was answered {reply.code}"
@@ -185,19 +199,6 @@ class Commands:
         raise Problem(
             STATUS.get(reply.code, 422), reply.code, detail, "", None, field=reply.field, **more
         )
-
-
-def _args(command: CommandType, value: dict[str, Any]) -> bytes:
-    try:
-        return encode(command.args, from_json(command.args, value))
-    except SchemaMismatch as mismatch:
-        raise Problem(
-            400,
-            Code.INVALID_ARGUMENTS,
-            str(mismatch),
-            f"GET /openapi.json has the schema of {command.name}",
-            field=mismatch.field,
-        ) from None
 
 
 def _expected(text: str) -> int:

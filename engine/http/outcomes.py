@@ -8,8 +8,9 @@ from uuid import UUID
 
 from engine import wire
 from engine.application import Application
+from engine.application.generic import args_to_json, result_to_json
 from engine.application.schema import SchemaMismatch, decode, to_json
-from engine.application.types import RecordSchema
+from engine.application.types import CommandType, RecordSchema
 from engine.model import Reply
 from engine.wire import Change, Outcome, WireError
 
@@ -40,7 +41,31 @@ def decoded(schema: RecordSchema | None, data: bytes) -> Any:
     return {"base64": base64.b64encode(data).decode()}
 
 
-def reply_json(partition: int, reply: Reply, result: RecordSchema | None) -> dict[str, Any]:
+def _result(command: CommandType | None, data: bytes) -> dict[str, Any]:
+    """Return a result as an answer has it: a generic command's are the `ids` it gave."""
+    if command is None:
+        return {"result": decoded(None, data)}
+    try:
+        result = result_to_json(command, data)
+    except (WireError, SchemaMismatch):
+        return {"result": decoded(None, data)}
+    return result if command.generic else {"result": result}
+
+
+def _args(
+    application: Application | None, command: CommandType | None, outcome: Outcome
+) -> dict[str, Any]:
+    """Return the arguments; those that no known schema fits as {"base64": …}."""
+    data = outcome["args"]
+    if application and command and command.args.fingerprint == outcome["args_schema"]:
+        try:
+            return args_to_json(application, command, decode(command.args, data))
+        except (WireError, SchemaMismatch):
+            pass
+    return decoded(None, data) if data else {}
+
+
+def reply_json(partition: int, reply: Reply, command: CommandType) -> dict[str, Any]:
     """Return what a command's caller is told."""
     body: dict[str, Any] = {
         "command_id": id_text(reply.command_id),
@@ -51,7 +76,7 @@ def reply_json(partition: int, reply: Reply, result: RecordSchema | None) -> dic
         "duplicate": reply.duplicate,
     }
     if reply.result is not None:
-        body["result"] = decoded(result, reply.result)
+        body |= _result(command, reply.result)
     return body
 
 
@@ -59,7 +84,6 @@ def outcome_json(partition: int, outcome: Outcome, applications: Applications) -
     """Return an outcome as JSON."""
     application = applications(outcome["application"])
     command = application.commands.get(outcome["name"]) if application else None
-    args = command.args if command and command.args.fingerprint == outcome["args_schema"] else None
     body: dict[str, Any] = {
         "command_id": id_text(outcome["command_id"]),
         "workspace": outcome["workspace"],
@@ -73,7 +97,7 @@ def outcome_json(partition: int, outcome: Outcome, applications: Applications) -
         "registered_at": time_text(outcome["registered_at"]),
         "application": application.version if application else outcome["application"],
         "command": outcome["name"],
-        "args": decoded(args, outcome["args"]) if outcome["args"] or args else {},
+        "args": _args(application, command, outcome),
         "code": outcome["code"],
         "changes": [_change(change, application) for change in outcome["changes"]],
     }
@@ -82,7 +106,7 @@ def outcome_json(partition: int, outcome: Outcome, applications: Applications) -
         if value:
             body[name] = value
     if outcome["result"] is not None:
-        body["result"] = decoded(command.result if command else None, outcome["result"])
+        body |= _result(command, outcome["result"])
     return body
 
 
@@ -98,6 +122,7 @@ def _change(change: Change, application: Application | None) -> dict[str, Any]:
         "type": type_.name if type_ else change["type"],
         "id": change["id"],
         "root": change["root"],
+        "parent": change["parent"],
         "op": change["op"],
         "set": _set_fields(change["set"], schema),
         "fields": decoded(schema, change["body"]),

@@ -6,7 +6,7 @@ query once, by a subscription after every change. Knows no responses.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from starlette.requests import Request
 
@@ -15,18 +15,20 @@ from engine.application import Application, rows
 from engine.application.forms import value_to_json
 from engine.application.schema import to_json
 from engine.application.types import Field, KeyColumn, RecordType, ViewType
+from engine.errors import Code
 from engine.http import criteria, projection
 from engine.http.context import Context
 from engine.http.parameters import bad, boolean, integer, query, segment, workspace_of
 from engine.http.problems import HttpCode, Problem
 from engine.http.projection import Tree, project
-from engine.partition.reading import CursorError, Page, PartitionReader, StoredRecord
+from engine.partition.reading import CursorError, Page, PartitionReader, Scope, StoredRecord
 from engine.partition.selection import COLUMN_FIELDS, Selection, TooWideError
 
 # The options of a page, and of what a subscription watches.
 PAGE = ("where", "order", "keys", *criteria.PAGING, criteria.MIN_SEQUENCE)
 WATCHED = ("where", "keys")
 
+T = TypeVar("T")
 ID = (KeyColumn("id", "long"),)
 
 
@@ -72,16 +74,24 @@ def picture_json(partition: int, reader: PartitionReader) -> dict[str, Any]:
 
 
 class RecordPicture:
-    """One record."""
+    """One record; a document with what is nested in it."""
 
     def __init__(self, context: Context, request: Request, options: tuple[str, ...]) -> None:
         self._context = context
         self._name = segment(request, "type")
-        type_ = _record_type(context.node.application, self._name)
-        self.given = query(request, ("keys", *options))
+        application = context.node.application
+        type_ = _record_type(application, self._name)
+        root = ("root",) if type_.parent else ()
+        self.given = query(request, ("keys", "inactive", *root, *options))
         self.workspace = workspace_of(request)
         self._id = integer("id", segment(request, "id"), 0)
-        _record_keys(self.given, type_)
+        self._root = None
+        if root:
+            if "root" not in self.given:
+                raise bad("root", f"is missing: the id of the {type_.root} that it is nested in")
+            self._root = integer("root", self.given["root"], 0)
+        self._inactive = _inactive(self.given)
+        _record_keys(self.given, application, type_)
 
     @property
     def named(self) -> dict[str, Any]:
@@ -90,8 +100,10 @@ class RecordPicture:
 
     def read(self, reader: PartitionReader) -> Answered:
         """Return the record; a problem if there is none."""
-        type_ = _record_type(_application(self._context, reader), self._name)
-        found = reader.record(self._name, self.workspace, self._id)
+        application = _application(self._context, reader)
+        type_ = _record_type(application, self._name)
+        check_workspace(application, reader, self.workspace, self._name, "records")
+        found = reader.record(self._name, self.workspace, self._id, self._root)
         if found is None:
             raise Problem(
                 404,
@@ -99,8 +111,17 @@ class RecordPicture:
                 f"there is no {self._name} {self._id} in this workspace",
                 **picture_json(self._context.node.partition_of(self.workspace), reader),
             )
-        body = _record_json(type_, found, _record_keys(self.given, type_))
-        return Answered({"type": self._name} | body, [])
+        keys = _record_keys(self.given, application, type_)
+        _bounded(
+            lambda: reader.add_children(
+                self._name,
+                self.workspace,
+                found,
+                keys,
+                Scope(inactive=self._inactive),
+            )
+        )
+        return Answered({"type": self._name} | _record_json(application, type_, found, keys), [])
 
 
 class RecordsPicture:
@@ -109,28 +130,44 @@ class RecordsPicture:
     def __init__(self, context: Context, request: Request, options: tuple[str, ...]) -> None:
         self._context = context
         self._name = segment(request, "type")
-        type_ = _record_type(context.node.application, self._name)
-        self.given = query(request, (*criteria.column_names(ID), *options, "inactive"))
+        application = context.node.application
+        type_ = _record_type(application, self._name)
+        columns = criteria.column_names(_record_columns(type_))
+        self.given = query(request, (*columns, *options, "inactive"))
         self.workspace = workspace_of(request)
-        self._inactive = boolean("inactive", self.given.get("inactive", "false"))
-        self._parse(type_)
+        self._inactive = _inactive(self.given)
+        self._parse(application, type_)
 
-    def _parse(self, type_: RecordType) -> tuple[Selection, Tree | None]:
-        fields = _fields(ID, type_.schema.by_name)
-        return criteria.selection(self.given, ID, fields), _record_keys(self.given, type_)
+    def _parse(self, application: Application, type_: RecordType) -> tuple[Selection, Tree | None]:
+        columns = _record_columns(type_)
+        ids = (*columns, KeyColumn("parent", "long")) if type_.parent else columns
+        fields = _fields(ids, type_.schema.by_name)
+        keys = _record_keys(self.given, application, type_)
+        return criteria.selection(self.given, columns, fields), keys
 
     def read(self, reader: PartitionReader) -> Answered:
-        """Return the page."""
-        type_ = _record_type(_application(self._context, reader), self._name)
-        selection, keys = self._parse(type_)
-
-        def records() -> Page:
-            return reader.record_rows(
+        """Return the page; what is nested in its records only where `keys` names it."""
+        application = _application(self._context, reader)
+        type_ = _record_type(application, self._name)
+        check_workspace(application, reader, self.workspace, self._name, "records")
+        selection, keys = self._parse(application, type_)
+        page = _bounded(
+            lambda: reader.record_rows(
                 self._name, self.workspace, selection, inactive=self._inactive
             )
-
-        page = _bounded(records)
-        listed = [_record_json(type_, row, keys) for row in page.rows]
+        )
+        records, scope = cast("list[StoredRecord]", page.rows), Scope(inactive=self._inactive)
+        for record in records if keys else ():
+            _bounded(
+                lambda record=record: reader.add_children(
+                    self._name,
+                    self.workspace,
+                    record,
+                    keys,
+                    scope,
+                )
+            )
+        listed = [_record_json(application, type_, record, keys) for record in records]
         follow = criteria.cursor_text(self.given, page.next)
         return Answered({"type": self._name, "rows": listed, "next": follow}, page.keys)
 
@@ -154,7 +191,7 @@ class ViewPicture:
 
     def all(self, reader: PartitionReader) -> "Watched":
         """Return all rows, by their keys; a problem if they are more than can be watched."""
-        view = _view_type(_application(self._context, reader), self._name)
+        view = self._checked(reader)
         selection, keys = self._parse(view)
         most = limits.SUBSCRIPTION_ROWS_MAX
         page = _bounded(
@@ -167,11 +204,17 @@ class ViewPicture:
 
     def read(self, reader: PartitionReader) -> Answered:
         """Return the page."""
-        view = _view_type(_application(self._context, reader), self._name)
+        view = self._checked(reader)
         selection, keys = self._parse(view)
         page = _bounded(lambda: reader.view_rows(self._name, self.workspace, selection))
         follow = criteria.cursor_text(self.given, page.next)
         return Answered({"rows": self._listed(view, page, keys), "next": follow}, page.keys)
+
+    def _checked(self, reader: PartitionReader) -> ViewType:
+        application = _application(self._context, reader)
+        view = _view_type(application, self._name)
+        check_workspace(application, reader, self.workspace, self._name, "views")
+        return view
 
     def _listed(self, view: ViewType, page: Page, keys: Tree | None) -> list[dict[str, Any]]:
         return [
@@ -183,8 +226,36 @@ def _application(context: Context, reader: PartitionReader) -> Application:
     return reader.application or context.node.application
 
 
+def check_workspace(
+    application: Application,
+    reader: PartitionReader,
+    workspace: str,
+    name: str = "",
+    what: Literal["records", "views"] = "records",
+) -> None:
+    """Refuse a workspace that is gone, is not there yet, or doesn't have what is asked for."""
+    row = reader.workspace(workspace)
+    if row is not None and row.status == rows.GONE:
+        raise Problem(410, Code.WORKSPACE_GONE, f"the workspace {workspace!r} is gone")
+    if not application.workspaces:
+        return
+    kind = application.workspaces.get(row.kind) if row is not None else None
+    if row is None:
+        makers = [name for name, made in application.commands.items() if made.creates]
+        hint = f"Make it with one of: {', '.join(makers)}"
+        raise Problem(404, Code.UNKNOWN_WORKSPACE, f"there is no workspace {workspace!r}", hint)
+    if kind is not None and name:
+        has = kind.records if what == "records" else kind.views
+        if name not in has:
+            why = f"a workspace of the kind {kind.name} has no {what} {name!r}"
+            raise Problem(404, Code.NOT_IN_WORKSPACE, why, f"It has: {', '.join(sorted(has))}")
+
+
 def _record_type(application: Application, name: str) -> RecordType:
     found = application.records.get(name)
+    if found is not None and found.kind == "operation":
+        why = f"a {name} lives in the outcome of its command only"
+        raise Problem(404, HttpCode.UNKNOWN_RECORD_TYPE, why, "GET .../events has outcomes")
     if found is None:
         known = ", ".join(sorted(application.records))
         raise Problem(404, HttpCode.UNKNOWN_RECORD_TYPE, f"there is no record type {name!r}", known)
@@ -211,18 +282,48 @@ def _columns_json(view: ViewType, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record_keys(given: Mapping[str, str], type_: RecordType) -> Tree | None:
-    return projection.wanted(given, projection.tree(type_.schema.fields))
+def _inactive(given: Mapping[str, str]) -> bool:
+    return boolean("inactive", given.get("inactive", "false"))
+
+
+def _record_columns(type_: RecordType) -> tuple[KeyColumn, ...]:
+    """Return the key columns of a type's rows: a document's is its id twice."""
+    return (KeyColumn("root", "long"), *ID) if type_.parent else ID
+
+
+def _record_keys(
+    given: Mapping[str, str], application: Application, type_: RecordType
+) -> Tree | None:
+    return projection.wanted(given, _record_tree(application, type_))
+
+
+def _record_tree(application: Application, type_: RecordType) -> Tree:
+    """Return what `keys` may name: fields, and types nested below; a field hides such a type."""
+    nested: Tree = {
+        name: _record_tree(application, application.records[name]) for name in type_.children
+    }
+    return nested | projection.tree(type_.schema.fields)
 
 
 def _record_json(
-    type_: RecordType, record: StoredRecord | Mapping[str, Any], keys: Tree | None
+    application: Application, type_: RecordType, record: StoredRecord, keys: Tree | None
 ) -> dict[str, Any]:
-    fields = project(to_json(type_.schema, record["fields"]), keys)
-    return {"id": record["id"], "active": record["active"], "fields": fields}
+    body: dict[str, Any] = {"id": record["id"], "active": record["active"]}
+    if type_.parent:
+        body |= {"root": record["root"], "parent": record["parent"]}
+    body["fields"] = project(to_json(type_.schema, record["fields"]), keys)
+    if record["children"]:
+        body["children"] = {
+            name: [
+                _record_json(application, application.records[name], child, (keys or {}).get(name))
+                for child in children
+            ]
+            for name, children in record["children"].items()
+        }
+    return body
 
 
-def _bounded(read: Callable[[], Page]) -> Page:
+def _bounded(read: Callable[[], T]) -> T:
     try:
         return read()
     except CursorError as fault:

@@ -48,6 +48,11 @@ class HttpCode(StrEnum):
 # What became of a command -> status. Any other code, an extension's own too: 422.
 STATUS: Mapping[str, int] = {
     Code.UNKNOWN_COMMAND: 404,
+    Code.UNKNOWN_WORKSPACE: 404,
+    Code.NOT_IN_WORKSPACE: 404,
+    Code.WORKSPACE_EXISTS: 409,
+    Code.WORKSPACE_GONE: 410,
+    Code.NOT_UNIQUE: 409,
     Code.SEQUENCE_MISMATCH: 409,
     Code.ID_CONFLICT: 409,
     Code.ID_EXPIRED: 410,

@@ -21,6 +21,7 @@ from engine.http.pictures import (
     RecordPicture,
     RecordsPicture,
     ViewPicture,
+    check_workspace,
     picture_json,
 )
 from engine.http.problems import HttpCode, Problem
@@ -63,6 +64,7 @@ class Queries:
         context = self._context
 
         def read(reader: PartitionReader) -> _Log:
+            check_workspace(reader.application or context.node.application, reader, workspace)
             numbers = reader.sequences(workspace, after, most)
             row = reader.workspace(workspace)
             return _Log(

@@ -17,7 +17,14 @@ from engine.http.context import Context
 from engine.http.hub import Hub
 from engine.http.outcomes import Applications, outcome_json, read_outcome
 from engine.http.parameters import integer, query, workspace_of
-from engine.http.pictures import WATCHED, RecordPicture, ViewPicture, Watched, picture_json
+from engine.http.pictures import (
+    WATCHED,
+    RecordPicture,
+    ViewPicture,
+    Watched,
+    check_workspace,
+    picture_json,
+)
 from engine.http.problems import HttpCode, Problem
 from engine.http.streams import EventStream, Source, event
 from engine.partition.reading import PartitionReader
@@ -205,6 +212,7 @@ class _LogSource:
         """Find where to begin: behind what the client knows, behind `after`, or now."""
 
         def read(reader: PartitionReader) -> list[bytes]:
+            self._check(reader)
             state = _state(reader, self._workspace)
             row = reader.workspace(self._workspace)
             last = row.last if row else 0
@@ -228,6 +236,12 @@ class _LogSource:
             async for part in self._some():
                 more = True
                 yield part
+        # Only now: the outcome that made the workspace go is told, too.
+        await self._context.read(self._partition, self._check)
+
+    def _check(self, reader: PartitionReader) -> None:
+        application = reader.application or self._context.node.application
+        check_workspace(application, reader, self._workspace)
 
     async def _some(self) -> AsyncIterator[bytes]:
         part = await self._context.read(self._partition, self._next)

@@ -24,11 +24,31 @@ class CursorError(ValueError):
 
 
 class StoredRecord(TypedDict):
-    """A record as it stands."""
+    """A record as it stands; `root` and `parent` are 0 unless it is nested."""
 
     id: int
     active: bool
     fields: dict[str, Any]
+    root: int
+    parent: int
+    children: "dict[str, list[StoredRecord]]"  # by type, where they were read
+
+
+class Scope:
+    """What one query looks at: inactive records too, and how many rows are left to it."""
+
+    def __init__(self, *, inactive: bool = False) -> None:
+        self.inactive = inactive
+        self._rows = limits.QUERY_SCAN_MAX
+        self._bytes = limits.QUERY_SCAN_BYTES_MAX
+
+    def take(self, value: bytes) -> None:
+        """Count a row; raises TooWideError for the first one too many."""
+        self._rows -= 1
+        self._bytes -= len(value)
+        if self._rows < 0 or self._bytes < 0:
+            looked_at = limits.QUERY_SCAN_MAX - self._rows - 1
+            raise TooWideError(f"more than {looked_at} rows would have to be looked at")
 
 
 class Page(NamedTuple):
@@ -39,6 +59,7 @@ class Page(NamedTuple):
     keys: list[bytes]  # of each row: its place in the table, behind the workspace
 
 
+Nested = Mapping[str, Any] | None  # of types; by each, what is wanted below it
 _Candidate = tuple[Mapping[str, Any], dict[str, Any]]  # what conditions see, what is answered
 _Found = tuple[bytes, int, bytes, dict[str, Any]]  # place in the order, size, key, row
 
@@ -71,15 +92,67 @@ class PartitionReader:
         """Return the application of that index: what an outcome or a row names."""
         return self._applications.get(index)
 
-    def record(self, type_: str, workspace: str, record_id: int) -> StoredRecord | None:
-        """Return a root record, inactive ones too; None if there is none."""
+    def record(
+        self, type_: str, workspace: str, record_id: int, root: int | None = None
+    ) -> StoredRecord | None:
+        """Return a record, inactive ones too; None if there is none.
+
+        A nested record is found by its document's id, `root`.
+        """
         application = self.application
         found = application.records.get(type_) if application else None
         if found is None:
             return None
-        key = rows.record_key(found.table, workspace, record_id, record_id)
+        key = rows.record_key(
+            found.table, workspace, record_id if root is None else root, record_id
+        )
         value = self._view.get(key)
         return None if value is None else self._stored_record(found, key, value)
+
+    def add_children(
+        self,
+        type_: str,
+        workspace: str,
+        record: StoredRecord,
+        wanted: Nested,
+        scope: Scope,
+    ) -> None:
+        """Read what is nested below a record into its `children`; raises TooWideError.
+
+        `wanted` names the types, and those nested in them; None means all of them.
+        """
+        application = self.application
+        assert application is not None
+        root = record["root"] or record["id"]
+        start = (application.records[type_], {record["id"]: record})
+        self._add_nested(start, workspace, root, wanted, scope)
+
+    def _add_nested(
+        self,
+        above: tuple[RecordType, dict[int, StoredRecord]],
+        workspace: str,
+        root: int,
+        wanted: Nested,
+        scope: Scope,
+    ) -> None:
+        application, (parent_type, parents) = self.application, above
+        assert application is not None
+        for name in parent_type.children:
+            if wanted is not None and name not in wanted:
+                continue
+            type_ = application.records[name]
+            for parent in parents.values():
+                parent["children"][name] = []
+            nested: dict[int, StoredRecord] = {}
+            start = rows.workspace_prefix(type_.table, workspace) + rows.encode_long(root)
+            for key, value in self._view.scan(start, rows.prefix_end(start)):
+                scope.take(value)
+                record = self._stored_record(type_, key, value)
+                if record["parent"] in parents and (record["active"] or scope.inactive):
+                    parents[record["parent"]]["children"][name].append(record)
+                    nested[record["id"]] = record
+            below = None if wanted is None else wanted[name]
+            self._add_nested((type_, nested), workspace, root, below, scope)
 
     def view_rows(self, view: str, workspace: str, selection: Selection) -> Page:
         """Return a page of a view's rows, in key order unless the selection has another.
@@ -118,7 +191,8 @@ class PartitionReader:
             record = self._stored_record(found, key, value)
             if not (record["active"] or inactive):
                 return None
-            return {"id": record["id"], **record["fields"]}, dict(record)
+            ids = {name: record[name] for name in ("id", "root", "parent")}
+            return ids | record["fields"], dict(record)
 
         base = rows.workspace_prefix(found.table, workspace)
         return self._page(base, ["long", "long"], selection, row)
@@ -140,11 +214,9 @@ class PartitionReader:
             start = base + after + b"\x00"
 
         def found() -> "Iterator[_Found]":
-            scanned = size = 0
+            scope = Scope()
             for key, value in self._view.scan(start, end):
-                scanned, size = scanned + 1, size + len(value)
-                if scanned > limits.QUERY_SCAN_MAX or size > limits.QUERY_SCAN_BYTES_MAX:
-                    raise TooWideError(f"more than {scanned - 1} rows would have to be looked at")
+                scope.take(value)
                 candidate = row(key, value)
                 if candidate is None or not selection.wants(candidate[0]):
                     continue
@@ -161,11 +233,20 @@ class PartitionReader:
         return _cut(wanted, selection.limit)
 
     def _stored_record(self, type_: RecordType, key: bytes, value: bytes) -> StoredRecord:
-        row = rows.decode_value(value)
+        row, root, parent = rows.decode_value(value), 0, 0
+        body = row.body
+        if type_.parent:
+            parent, body = rows.split_nested(body)
+            root = rows.decode_long(key[-16:-8])
         writer = self._applications[row.application].record_tables[row.type].schema
-        fields = decode(type_.schema, row.body, writer)
-        record_id = rows.decode_long(key[-8:])
-        return StoredRecord(id=record_id, active=not row.flags & rows.INACTIVE, fields=fields)
+        return StoredRecord(
+            id=rows.decode_long(key[-8:]),
+            active=not row.flags & rows.INACTIVE,
+            fields=decode(type_.schema, body, writer),
+            root=root,
+            parent=parent,
+            children={},
+        )
 
     def _view_row(self, schema: RecordSchema, value: bytes) -> dict[str, Any]:
         row = rows.decode_value(value)

@@ -22,6 +22,7 @@ from engine.node.node import Node, Parts
 from engine.partition.processor import Ports
 from engine.partition.replica import Identity, Replica
 from engine.ports import Observer
+from engine.sandbox.guests import load_guests
 from engine.sandbox.python import PythonHost
 from engine.sandbox.session import ARGS, EVENT, RESULT, Call
 from engine.settings import HttpSettings, load_settings
@@ -168,22 +169,29 @@ class Everything:
         pass
 
 
-def start_node(folder: Path, name: str = "node-1", observer: Observer | None = None) -> Node:
-    """Return a running node that owns all partitions."""
-    application = write_application(folder / "application")
+def start_node(
+    folder: Path,
+    name: str = "node-1",
+    observer: Observer | None = None,
+    application: Application | None = None,
+) -> Node:
+    """Return a running node that owns all partitions: of the shop, or of `application`."""
+    guests = load_guests if application else Shop
+    application = application or write_application(folder / "application")
     clock, random = SystemClock(), SystemRandom()
-    logs = EmbeddedLogs(folder / "log", EmbeddedSettings("shop", PARTITIONS), clock, random)
+    settings = EmbeddedSettings(application.name, application.partitions)
+    logs = EmbeddedLogs(folder / "log", settings, clock, random)
     gate, content, world = (
         Gate(logs.commands, logs.replies),
         MemoryObjects(),
-        Everything(range(PARTITIONS)),
+        Everything(range(application.partitions)),
     )
 
     def open_replica(partition: int) -> Replica:
         ports = Ports(
             commands=logs.command_log(partition),
             events=logs.event_log(partition),
-            host=PythonHost(Shop),
+            host=PythonHost(guests),
             replies=gate,
             clock=clock,
             observer=observer or NoTraces(),

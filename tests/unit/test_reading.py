@@ -57,6 +57,7 @@ def application(index: int, item: Any) -> Application:
     )
 
 
+ALONE: dict[str, Any] = {"root": 0, "parent": 0, "children": {}}
 APPLICATIONS = {1: application(1, OLD), 2: application(2, NEW)}
 
 
@@ -101,11 +102,13 @@ def test_a_record_of_an_older_application_is_read_by_its_own_schema() -> None:
         "id": 65_536,
         "active": True,
         "fields": {"count": 3, "note": "none"},
+        **ALONE,
     }
     assert found.record("item", "w", 65_537) == {
         "id": 65_537,
         "active": False,
         "fields": {"count": 4, "note": "hi"},
+        **ALONE,
     }
     assert found.record("item", "w", 65_538) is None
     assert found.record("item", "v", 65_536) is None
