@@ -1,10 +1,12 @@
 """The composition root: the only file that names adapters."""
 
+import functools
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import limits
 from engine.application import Application
 from engine.application.folder import load_application
 from engine.errors import ConfigError
@@ -16,6 +18,7 @@ from engine.log.objects import FolderObjects
 from engine.model import Decided, Stage
 from engine.node.gate import Gate
 from engine.node.node import Node, Parts
+from engine.partition.building import BuildPorts
 from engine.partition.processor import Ports
 from engine.partition.replica import Identity, Replica
 from engine.ports import (
@@ -62,6 +65,7 @@ def build_replica(  # noqa: PLR0913 - the composition root names every part once
     clock: Clock,
     random: Random,
     observer: Observer,
+    build_records_min: int = limits.BUILD_RECORDS_MIN,
 ) -> Replica:
     """Return a replica of one partition; `open` it next."""
     ports = Ports(
@@ -71,6 +75,12 @@ def build_replica(  # noqa: PLR0913 - the composition root names every part once
         replies=replies,
         clock=clock,
         observer=observer,
+        builds=BuildPorts(
+            logs.history(identity.partition),
+            functools.partial(python_host, store),
+            clock,
+            build_records_min,
+        ),
     )
     return Replica(identity, ports, store, content, random)
 

@@ -232,6 +232,19 @@ class Progress:
 
 
 @dataclass(slots=True, frozen=True)
+class BuildProgress:
+    """How far a view's new generation is. The old one answers until it counts."""
+
+    view: str
+    generation: int
+    applied_offset: int
+    target_offset: int
+    records_per_s: float
+    eta_s: float | None
+    problem: str = ""  # why it failed; a higher version can replace it
+
+
+@dataclass(slots=True, frozen=True)
 class Held:
     """A partition that a node holds, as its heartbeat tells it."""
 

@@ -28,6 +28,7 @@ from engine.model import (
 
 if TYPE_CHECKING:
     from engine.application import Application
+    from engine.application.generations import Views
 
 Statistics = Mapping[str, int | float]
 
@@ -111,6 +112,14 @@ class EventLog(Protocol):
     def statistics(self) -> Statistics: ...
 
 
+class EventReader(Protocol):
+    """A second reader of one partition's events, with a place of its own (see EventLog)."""
+
+    def seek(self, offset: int) -> None: ...
+    def take(self, count: int) -> Batch: ...
+    def rest(self) -> None: ...
+
+
 class CommandSink(Protocol):
     """Where a gateway publishes commands. The promise ends at the log: nobody has decided yet."""
 
@@ -147,6 +156,7 @@ class Logs(Protocol):
 
     def command_log(self, partition: int) -> CommandLog: ...
     def event_log(self, partition: int) -> EventLog: ...
+    def history(self, partition: int) -> EventReader: ...
 
     def wait(self, timeout_ms: int) -> None:
         """Block the shell until a log may have something new, at most `timeout_ms`."""
@@ -186,6 +196,10 @@ class PartitionStore(Protocol):
         """Write all rows or none; None deletes."""
         ...
 
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        """Delete all rows with start <= key < end, in a write of its own, without reading them."""
+        ...
+
     def view(self) -> StoreView:
         """Return a consistent picture, usable from any thread until closed."""
         ...
@@ -210,11 +224,16 @@ class StateHost(Protocol):
     """
 
     def open(
-        self, partition: int, applications: "Mapping[int, Application]", position: Position
+        self,
+        partition: int,
+        applications: "Mapping[int, Application]",
+        position: Position,
+        views: "Views | None" = None,
     ) -> None:
         """Start at a stored position; `applications` by their index, all that rows may name.
 
-        Called again when another application comes into force; the dedup window then stays.
+        Called again when another application comes into force, or another generation of a view
+        counts; the dedup window then stays. `views` None = all of the application in force.
         """
         ...
 

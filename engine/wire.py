@@ -182,6 +182,7 @@ _COMMAND = _Codec("command")
 _REPLY = _Codec("reply")
 _NODE = _Codec("node")
 _POSITION = _Codec("position")
+_BUILD = _Codec("build")
 _CHANGES = _Codec("changes")
 _CHANGED = _Codec("changed")
 
@@ -386,3 +387,13 @@ def decode_position(value: bytes) -> tuple[int, Position]:
         digests={entry["table"]: entry["digest"] for entry in row["digests"]},
     )
     return row["format"], position
+
+
+def encode_build(fields: Any) -> bytes:
+    """Encode how far the builds of views are."""
+    return _BUILD.encode(fields)
+
+
+def decode_build(value: bytes) -> dict[str, Any]:
+    """Decode `encode_build`; raise WireError if it is not one."""
+    return _BUILD.decode(value)

@@ -6,11 +6,13 @@ refused (something written before could not be read, or would mean something els
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from engine.application import compat_records
 from engine.application.differences import Entry, Verdict, paired, renames, schema_entries
-from engine.application.types import Application, ProjectorType, ViewType
+from engine.application.generations import rebuilt, translated
+from engine.application.resolution import problems
+from engine.application.types import Application, ProjectorType, RecordSchema, ViewType
 
 __all__ = ["Diff", "Entry", "Verdict", "diff", "is_higher"]
 
@@ -23,13 +25,13 @@ class Diff:
 
     @property
     def deployable(self) -> bool:
-        """Say whether the new application may take over; what needs a rebuild may not, so far."""
-        return all(entry.verdict is Verdict.COMPATIBLE for entry in self.entries)
+        """Say whether the new one may take over; what needs a rebuild is built meanwhile."""
+        return not self.obstacles
 
     @property
     def obstacles(self) -> tuple[Entry, ...]:
         """Return the entries that stand against it."""
-        return tuple(entry for entry in self.entries if entry.verdict is not Verdict.COMPATIBLE)
+        return tuple(entry for entry in self.entries if entry.verdict is Verdict.REFUSED)
 
 
 def diff(old: Application, new: Application) -> Diff:
@@ -44,6 +46,7 @@ def diff(old: Application, new: Application) -> Diff:
             *compat_records.commands(old, new),
             *_views(old, new),
             *_projectors(old, new),
+            *_kept(old, new),
             *_extensions(old, new),
         )
     )
@@ -91,7 +94,7 @@ def _views(old: Application, new: Application) -> Iterator[Entry]:
             why = "its rows are no longer served; the log can build them again"
             yield Entry("removed", f"views.{before.name}", Verdict.COMPATIBLE, why)
         elif after is not None and after.name in written:
-            why = "it must be built from the log, or it would miss what has happened"
+            why = "it is built from the log, and answers once that is done"
             yield Entry("added", f"views.{after.name}", Verdict.REBUILD, why)
         elif after is not None:
             yield Entry("added", f"views.{after.name}", Verdict.COMPATIBLE, "nothing writes it")
@@ -100,7 +103,7 @@ def _views(old: Application, new: Application) -> Iterator[Entry]:
 def _view(old: ViewType, new: ViewType) -> Iterator[Entry]:
     where = f"views.{new.name}"
     if old.key != new.key:
-        why = "its rows are stored under the old key"
+        why = "its rows are built again under the new key; the old ones answer meanwhile"
         yield Entry("changed", f"{where}.key", Verdict.REBUILD, why)
     yield from schema_entries(old.schema, new.schema, f"{where}.row", Verdict.REBUILD)
 
@@ -109,34 +112,25 @@ def _projectors(old: Application, new: Application) -> Iterator[Entry]:
     before = {projector.name: projector for projector in old.projectors}
     after = {projector.name: projector for projector in new.projectors}
     views = renames(old.views, new.views)
+    written = {view for projector in new.projectors for view in projector.writes}
     for name, projector in before.items():
         if name in after:
-            yield from _projector(_translated(projector, old, new), after[name])
+            yield from _projector(translated(projector, old, new), after[name])
             continue
         left = [views[view] for view in projector.writes if view in views]
-        verdict = Verdict.REBUILD if left else Verdict.COMPATIBLE
-        why = f"{', '.join(left)} would stop following the log" if left else "its views go with it"
+        lost = [view for view in left if view not in written]
+        verdict, why = Verdict.COMPATIBLE, "its views go with it"
+        if lost:
+            verdict = Verdict.REFUSED
+            why = f"{', '.join(lost)} would stop following the log; remove the view with it"
+        elif left:
+            verdict, why = Verdict.REBUILD, f"{', '.join(left)} is built again by another projector"
         yield Entry("removed", f"projectors.{name}", verdict, why)
     for name in _only(after, before):
         stale = [view for view in after[name].writes if view in views.values()]
         verdict = Verdict.REBUILD if stale else Verdict.COMPATIBLE
-        why = f"{', '.join(stale)} has rows of another projector" if stale else "with its views"
+        why = f"{', '.join(stale)} is built again by this one" if stale else "with its views"
         yield Entry("added", f"projectors.{name}", verdict, why)
-
-
-def _translated(projector: ProjectorType, old: Application, new: Application) -> ProjectorType:
-    """Return an old projector in the new application's names."""
-    names = {
-        "record": renames(old.records, new.records),
-        "command": renames(old.commands, new.commands),
-    }
-    views = renames(old.views, new.views)
-    on: list[tuple[str, str]] = []
-    for source, operation in projector.on:
-        kind = "command" if operation in {"execute", "rejected"} else "record"
-        on.append((names[kind].get(source, source), operation))
-    writes = tuple(views.get(view, view) for view in projector.writes)
-    return replace(projector, on=tuple(on), writes=writes)
 
 
 def _projector(old: ProjectorType, new: ProjectorType) -> Iterator[Entry]:
@@ -155,8 +149,40 @@ def _projector(old: ProjectorType, new: ProjectorType) -> Iterator[Entry]:
     }
     for key, (before, after) in pairs.items():
         if before != after:
-            why = f"{views} would not be what the log says; raise the revision with it"
+            why = f"{views} is built again, or it would not be what the log says"
             yield Entry("changed", f"{where}.{key}", Verdict.REBUILD, why)
+
+
+def _kept(old: Application, new: Application) -> Iterator[Entry]:
+    """Refuse what an old projector couldn't read: it goes on until the new rows are built."""
+    again = rebuilt(old, new)
+    for before in old.projectors:
+        projector = translated(before, old, new)
+        views = [view for view in projector.writes if view in again]
+        if not views:
+            continue
+        why = (
+            f"the old projector of {', '.join(views)} can't read it, and it goes on until the new "
+            "rows are built: make this change in one version and the view's in the next"
+        )
+        read = {source for source, _ in projector.on}
+        for known, record, _ in paired("records", old.records, new.records):
+            if known is None or record is None or record.name not in read:
+                continue
+            if _only_forward(known.schema, record.schema):
+                yield Entry("changed", f"records.{record.name}.schema", Verdict.REFUSED, why)
+        for known, command, _ in paired("commands", old.commands, new.commands):
+            if (
+                known is not None
+                and command is not None
+                and _only_forward(known.args, command.args)
+            ):
+                yield Entry("changed", f"commands.{command.name}.args", Verdict.REFUSED, why)
+
+
+def _only_forward(old: RecordSchema, new: RecordSchema) -> bool:
+    """Say whether `new` reads what `old` has written, but not the other way round."""
+    return not problems(old, new) and bool(problems(new, old))
 
 
 def _extensions(old: Application, new: Application) -> Iterator[Entry]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.application.building import Parts, build
 from engine.application.differences import renames
+from engine.application.generations import rebuilt
 from engine.application.tables import carried_tables, next_table
 from engine.application.types import Application, Table
 from engine.errors import ApplicationError, LogError
@@ -26,11 +27,12 @@ def numbered(application: Application, previous: Application | None) -> Applicat
     if previous is None:
         return build(parts, (), 1)
     tables = carried_tables(previous, application)
-    kept = renames(previous.views, application.views).values()
+    kept = set(renames(previous.views, application.views).values())
+    kept -= rebuilt(previous, application)
     for name in application.views:
         generations = [table for table in tables if (table.kind, table.name) == ("view", name)]
         if generations and name not in kept:
-            # It was removed once and is back: its old rows are not its new ones.
+            # What is stored, of before it was changed or removed, is not what it will be.
             generation = generations[-1].generation + 1
             tables.append(Table("view", name, generation, next_table("view", tables)))
     return build(parts, tables, previous.index + 1)

@@ -24,6 +24,7 @@ TABLE_WORKSPACE = 5
 TABLE_WORKSPACE_LOG = 6
 TABLE_UNIQUE = 7
 TABLE_TIMERS = 8
+TABLE_WAITING = 9  # view -> the table that counts while a newer generation is built
 
 # Position and pages are equal in content on every replica but not in paging: outside the digest.
 LOCAL_TABLES = frozenset({TABLE_POSITION, TABLE_PAGES})
@@ -204,11 +205,27 @@ def row_hash(key: bytes, value: bytes) -> int:
 
 
 POSITION_KEY = _TABLE.pack(TABLE_POSITION)
+BUILD_KEY = _TABLE.pack(TABLE_POSITION) + b"\x01"  # how far new generations of views are
 
 
 def application_key(index: int) -> bytes:
     """Return the key of an Application record's row; its value is the record as logged."""
     return _TABLE.pack(TABLE_APPLICATION) + encode_long(index)
+
+
+def waiting_key(view: str) -> bytes:
+    """Return the key of the row of a view whose newest generation doesn't count yet."""
+    return _TABLE.pack(TABLE_WAITING) + view.encode()
+
+
+def encode_waiting(table: int) -> bytes:
+    """Return that row's value: the table that counts meanwhile, 0 = none."""
+    return _TABLE.pack(table)
+
+
+def decode_waiting(key: bytes, value: bytes) -> tuple[str, int]:
+    """Decode `waiting_key` and `encode_waiting`."""
+    return key[_TABLE.size :].decode(), int(_TABLE.unpack(value)[0])
 
 
 def page_key(first_sequence: int) -> bytes:

@@ -13,12 +13,21 @@ from engine.audit.report import Broken, PartitionReport
 from engine.errors import EngineError
 from engine.limits import FOLD_RECORDS_MAX
 from engine.model import Batch, Bounds, LogRecord, Lookup, Position, Report
+from engine.partition.building import Builder, BuildPorts
 from engine.partition.ledger import Ledger
 from engine.partition.recovery import Follower
-from engine.ports import ObjectStore, PartitionStore, StateHost, Statistics, StoreView
-from engine.wire import decode_position, signed64
+from engine.ports import (
+    EventReader,
+    ObjectStore,
+    PartitionStore,
+    StateHost,
+    Statistics,
+    StoreView,
+)
+from engine.wire import decode_build, decode_position, signed64
 
 _ALL_ROWS = (b"\x00", b"\xff" * 8)
+_IDLE_MAX = 300
 
 
 @dataclass(slots=True)
@@ -35,12 +44,18 @@ class Witness:
 
 @dataclass(slots=True)
 class Parts:
-    """What a replay is made of; all of it is used up by one replay."""
+    """What a replay is made of; all of it is used up by one replay.
 
-    host: StateHost
+    `history` reads the events again, for views that are built anew; without it the replay remembers
+    them all. `wait` lets that reader catch up.
+    """
+
+    make_host: Callable[[], StateHost]
     store: PartitionStore
     content: ObjectStore
     witnesses: list[Witness] = field(default_factory=list[Witness])
+    history: EventReader | None = None
+    wait: Callable[[], None] | None = None
 
 
 class Replay:
@@ -51,10 +66,17 @@ class Replay:
         self._store = parts.store
         self._ledger = Ledger(parts.store)
         self._fed = _Fed()
-        self._host = parts.host
+        self._host = parts.make_host()
+        self._wait = parts.wait
+        self._remembered = None if parts.history else _Remembered()
+        history = parts.history or self._remembered
+        assert history is not None
+        builds = BuildPorts(history, parts.make_host, _Still())
+        self._builder = Builder(report.partition, builds, self._ledger)
         self._follower = Follower(
-            report.partition, self._fed, self._ledger, parts.host, parts.content
+            report.partition, self._fed, self._ledger, self._host, parts.content, self._builder
         )
+        self._begun = False
         self._witnesses = sorted(parts.witnesses, key=lambda witness: -witness.position.offset)
         self._stopped = False
         self._guarded(self._follower.open)
@@ -64,7 +86,11 @@ class Replay:
         """Take the next record; nothing after an error."""
         if self._stopped:
             return
+        if not self._begun:
+            self._begun, self._builder.begin_offset = True, record.offset
         self._fed.records.append(record)
+        if self._remembered is not None:
+            self._remembered.records.append(record)
         at_witness = self._witnesses and self._witnesses[-1].position.offset == record.offset + 1
         if at_witness or len(self._fed.records) >= FOLD_RECORDS_MAX:
             self._fold()
@@ -89,15 +115,35 @@ class Replay:
             if recounted != report.digests:
                 tables = different(recounted, report.digests)
                 report.differ(Broken.DIGEST, offset, f"rows of tables {tables} were miscounted")
+        self._builder.close()
         self._host.close()
 
     def _fold(self) -> None:
         if self._stopped or not self._fed.records:
             return
         self._guarded(self._follower.tick)
+        idle = 0
+        while self._follower.holding and not self._stopped:
+            built = self._ledger.position.offset, self._builder.position
+            self._guarded(self._builder.tick)
+            self._guarded(self._follower.tick)
+            idle = (
+                0 if built != (self._ledger.position.offset, self._builder.position) else idle + 1
+            )
+            if idle and self._follower.holding:
+                self._caught_up(idle)
         self._store.flush()
         if not self._stopped:
             self._compare()
+
+    def _caught_up(self, idle: int) -> None:
+        """Wait for the events to be read again; not for ever."""
+        if self._wait is None or idle > _IDLE_MAX:
+            self._stopped = True
+            what = "the events could not be read again to build a view"
+            self._report.differ(Broken.REPLAY, self._ledger.position.offset, what)
+        else:
+            self._wait()
 
     def _guarded(self, step: Callable[[], object]) -> None:
         try:
@@ -134,6 +180,38 @@ class Replay:
             tables = different(witness.recounted, theirs.digests)
             what = f"store {witness.name} has rows in tables {tables} that its digests don't know"
             report.differ(Broken.STORE, offset, what)
+
+
+class _Still:
+    """A clock for a build whose pace nobody asks for."""
+
+    def now_ms(self) -> int:
+        return 0
+
+    def monotonic_ms(self) -> int:
+        return 0
+
+
+class _Remembered:
+    """All records so far, to be read again."""
+
+    def __init__(self) -> None:
+        self.records: list[LogRecord] = []
+        self._offset = 0
+
+    def seek(self, offset: int) -> None:
+        self._offset = offset
+
+    def take(self, count: int) -> Batch:
+        batch = Batch()
+        first = self._offset - (self.records[0].offset if self.records else 0)
+        for record in self.records[first : first + count]:
+            batch.add(record.offset, record.time_ms, record.key, record.value)
+        self._offset += len(batch)
+        return batch
+
+    def rest(self) -> None:
+        """Keep what is there."""
 
 
 class _Fed:
@@ -174,13 +252,24 @@ class _Fed:
 
 
 def recount(view: StoreView) -> dict[int, int]:
-    """Return the digest of each table, summed up from the rows; empty tables are left out."""
+    """Return the digest of each table, summed up from the rows; empty tables are left out.
+
+    Those of views that are being built don't count yet.
+    """
     sums: dict[int, int] = {}
+    outside = rows.LOCAL_TABLES | _built(view)
     for key, value in view.scan(*_ALL_ROWS):
         table = rows.table_of(key)
-        if table not in rows.LOCAL_TABLES:
+        if table not in outside:
             sums[table] = sums.get(table, 0) + rows.row_hash(key, value)
     return {table: digest for table, total in sums.items() if (digest := signed64(total))}
+
+
+def _built(view: StoreView) -> frozenset[int]:
+    value = view.get(rows.BUILD_KEY)
+    if value is None:
+        return frozenset()
+    return frozenset(decode_position(decode_build(value)["position"])[1].digests)
 
 
 def witness_of(name: str, view: StoreView) -> Witness:

@@ -1,12 +1,13 @@
 """`partita verify`: does an application keep its promises? Reads topics and stores only."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from engine.audit import Evidence, Finding, Parts, Report, audit
+from engine.audit import Evidence, Finding, Parts, Report, Witness, audit
 from engine.audit.report import COLUMNS
 from engine.audit.stores import witnesses
 from engine.cli import output
@@ -20,6 +21,7 @@ from engine.store.memory import MemoryStore
 app = typer.Typer(help="Audit topics and stores against the promises.")
 
 SHOWN_MAX = 20
+_WAIT_MS = 100
 
 
 @app.command()
@@ -78,8 +80,14 @@ def _evidence(source: Source, stores: list[Path], *, replay: bool) -> Iterator[E
             partition,
             read(source.logs, commands, commands_bounds),
             read(source.logs, events, events_bounds),
-            Parts(python_host(), MemoryStore(), content, found) if content else None,
+            _parts(source, partition, content, found) if content else None,
         )
+
+
+def _parts(source: Source, partition: int, content: "Content", found: list[Witness]) -> Parts:
+    history = source.logs.history(partition)
+    wait = partial(source.logs.wait, _WAIT_MS)
+    return Parts(python_host, MemoryStore(), content, found, history, wait)
 
 
 class Content:

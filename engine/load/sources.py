@@ -6,6 +6,7 @@ from typing import Protocol
 
 from engine.errors import UnavailableError
 from engine.model import Batch, Bounds, LogRecord
+from engine.ports import EventReader
 
 _TAKE = 1_000
 _WAIT_MS = 100
@@ -37,6 +38,10 @@ class ReadableLogs(Protocol):
 
     def event_log(self, partition: int) -> ReadableLog:
         """Return a reader of a partition's events."""
+        ...
+
+    def history(self, partition: int) -> EventReader:
+        """Return a second reader of a partition's events."""
         ...
 
     def wait(self, timeout_ms: int) -> None:

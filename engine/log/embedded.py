@@ -71,6 +71,10 @@ class EmbeddedLogs:
         """Return a reader and writer of a partition's events, with a session of its own."""
         return EmbeddedEventLog(self._folder.logs["events"][partition], partition, self._flusher)
 
+    def history(self, partition: int) -> "EmbeddedEventLog":
+        """Return a second reader of a partition's events."""
+        return self.event_log(partition)
+
     def expire_commands(self) -> None:
         """Delete commands that are older than the settings keep them, in whole segments."""
         kept_ms = self._settings.command_retention_ms

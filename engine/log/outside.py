@@ -46,6 +46,10 @@ class FolderLogs:
         """Return a reader of a partition's events."""
         return self._log("events", partition)
 
+    def history(self, partition: int) -> "FolderLog":
+        """Return a second reader of a partition's events."""
+        return self._log("events", partition)
+
     def _log(self, kind: str, partition: int) -> "FolderLog":
         return FolderLog(self.folder / f"{kind}-{partition}", self._topic_ids[kind])
 
@@ -93,6 +97,9 @@ class FolderLog:
     def seek(self, offset: int) -> None:
         """Take from `offset` on."""
         self._offset, self._base = offset, -1
+
+    def rest(self) -> None:
+        """Stop reading: nothing is held between reads."""
 
     def take(self, count: int) -> Batch:
         """Return the next whole records."""

@@ -35,6 +35,12 @@ class SimulatedLogs:
         log = self._broker.event_logs[partition]
         return SimulatedEventLog(self._broker, log, partition, self.listener())
 
+    def history(self, partition: int) -> "SimulatedEventLog":
+        """Return a second reader of a partition's events."""
+        return SimulatedEventLog(
+            self._broker, self._broker.event_logs[partition], partition, Reports()
+        )
+
     def listener(self) -> Reports:
         """Return a new place for reports to arrive at, as long as this process lives."""
         assert not self._closed

@@ -1,7 +1,8 @@
 """A partition's store and its position: what one APPLY writes, all of it in one write batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from engine import limits, wire
 from engine.application import rows
@@ -13,12 +14,24 @@ from engine.ports import PartitionStore
 _PAGES_END = rows.prefix_end(rows.table_prefix(rows.TABLE_PAGES))
 
 
+Rows = list[tuple[bytes, bytes | None]]
+
+
+class Turn(NamedTuple):
+    """What an Application or a Switch does to the tables of views."""
+
+    waiting: Mapping[str, int]  # afterwards
+    gained: Mapping[int, int] = {}  # tables that count from here on, with their digests
+    lost: frozenset[int] = frozenset()  # tables that don't any more
+
+
 class Ledger:
     """Keeps rows, digests and position together; the only writer of a partition's store."""
 
     def __init__(self, store: PartitionStore) -> None:
         self.store = store
         self.position = self._load()
+        self.waiting = self._load_waiting()  # views whose newest generation doesn't count yet
         self._written = 0
         self._expired_to = rows.table_prefix(rows.TABLE_PAGES)
 
@@ -39,6 +52,15 @@ class Ledger:
             raise StoreError("E1206", f"format {format_}, this engine reads {limits.FORMAT}")
         return position
 
+    def _load_waiting(self) -> dict[str, int]:
+        prefix = rows.table_prefix(rows.TABLE_WAITING)
+        view = self.store.view()
+        try:
+            found = view.scan(prefix, rows.prefix_end(prefix))
+            return dict(rows.decode_waiting(key, value) for key, value in found)
+        finally:
+            view.close()
+
     def apply(self, decided: Decided, offsets: list[int], state: LogState) -> None:
         """Write what a confirmed batch changed; `offsets` are those of its outcomes."""
         position = state.position
@@ -48,13 +70,42 @@ class Ledger:
         batch.extend(_pages(decided, offsets))
         self._write(batch, position)
 
-    def apply_application(self, index: int, value: bytes, state: LogState) -> None:
+    def apply_application(
+        self, index: int, value: bytes, state: LogState, turn: Turn | None = None
+    ) -> None:
         """Write an Application record's row; the application is in force from here on."""
         key = rows.application_key(index)
-        change = {rows.TABLE_APPLICATION: rows.row_hash(key, value)}
-        state.position.digests = add_digests(self.digests, change)
         state.position.host.application = index
-        self._write([(key, value)], state.position)
+        change = {rows.TABLE_APPLICATION: rows.row_hash(key, value)}
+        self._turn([(key, value)], change, turn or Turn(self.waiting), state)
+
+    def apply_switch(self, turn: Turn, state: LogState) -> None:
+        """Let newly built tables count, and drop those they replace."""
+        self._turn([], {}, turn, state)
+
+    def _turn(self, batch: Rows, change: dict[int, int], turn: Turn, state: LogState) -> None:
+        before, after = _waiting_rows(self.waiting), _waiting_rows(turn.waiting)
+        batch.extend((key, after.get(key)) for key in {**before, **after})
+        total = sum(rows.row_hash(*row) for row in after.items())
+        total -= sum(rows.row_hash(*row) for row in before.items())
+        kept = {table: sum_ for table, sum_ in self.digests.items() if table not in turn.lost}
+        digests = add_digests(kept, {**change, rows.TABLE_WAITING: total})
+        state.position.digests = add_digests(digests, turn.gained)
+        self._write(batch, state.position)
+        self.waiting = dict(turn.waiting)
+        for table in turn.lost:
+            self.drop(table)
+
+    def drop(self, table: int) -> None:
+        """Delete all rows of a table that doesn't count."""
+        prefix = rows.table_prefix(table)
+        self.store.delete_range(prefix, rows.prefix_end(prefix))
+
+    def sweep(self, tables: Iterable[int]) -> None:
+        """Drop what a crash has left of tables that don't count any more."""
+        for table in tables:
+            if next(_scan(self.store, rows.table_prefix(table)), None) is not None:
+                self.drop(table)
 
     def move(self, state: LogState) -> None:
         """Write the position alone, behind records that change no row."""
@@ -165,6 +216,10 @@ def _pages(decided: Decided, offsets: list[int]) -> Iterator[tuple[bytes, bytes]
         page = rows.Page(first + start, offsets[start], at - start, newest, ids)
         yield rows.page_key(page.first_sequence), rows.encode_page(page)
         start = at
+
+
+def _waiting_rows(waiting: Mapping[str, int]) -> dict[bytes, bytes]:
+    return {rows.waiting_key(view): rows.encode_waiting(table) for view, table in waiting.items()}
 
 
 def _scan(store: PartitionStore, prefix: bytes) -> Iterator[bytes]:

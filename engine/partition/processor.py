@@ -22,6 +22,7 @@ from engine.model import (
     Reply,
     Stage,
 )
+from engine.partition.building import BuildPorts
 from engine.partition.ledger import Ledger, add_digests, merge
 from engine.partition.ownership import LogState, Verdict, head_fields
 from engine.ports import Clock, CommandLog, EventLog, Observer, ReplySink, StateHost
@@ -60,6 +61,7 @@ class Ports:
     replies: ReplySink
     clock: Clock
     observer: Observer
+    builds: BuildPorts
 
 
 class Processor:
@@ -124,6 +126,11 @@ class Processor:
     def idle(self) -> bool:
         """Return True when nothing is in flight."""
         return not self._flights
+
+    @property
+    def quiet(self) -> bool:
+        """Return True when nothing is in flight and nobody waits for an answer."""
+        return not self._flights and not self._duplicates
 
     def _take(self) -> Batch:
         """TAKE: the next commands up to the limits, if the pipeline has room."""

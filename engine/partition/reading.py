@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from engine import limits, wire
 from engine.application import Application, rows
+from engine.application.generations import generations_of
 from engine.application.schema import decode
 from engine.application.types import RecordSchema, RecordType
 from engine.model import Position
@@ -71,6 +72,7 @@ class PartitionReader:
         self._view = view
         self._applications = applications
         self._position: Position | None = None
+        self._in_force: Application | None = None
 
     def close(self) -> None:
         """Let go of the picture."""
@@ -85,8 +87,20 @@ class PartitionReader:
 
     @property
     def application(self) -> Application | None:
-        """Return the application in force in this picture; None before the first."""
-        return self._applications.get(self.position().host.application)
+        """Return the application in force in this picture; None before the first.
+
+        Its views are those that count: while a view's new generation is built, the old one.
+        """
+        index = self.position().host.application
+        if index not in self._applications:
+            return None
+        if self._in_force is None:
+            prefix = rows.table_prefix(rows.TABLE_WAITING)
+            found = self._view.scan(prefix, rows.prefix_end(prefix))
+            waiting = dict(rows.decode_waiting(key, value) for key, value in found)
+            made = generations_of(self._applications, index, waiting)
+            self._in_force = made.application
+        return self._in_force
 
     def application_of(self, index: int) -> Application | None:
         """Return the application of that index: what an outcome or a row names."""

@@ -4,13 +4,26 @@ A restart, a lost ownership, a claim on its way, a standby and an audit all read
 `Follower`; an extension's decision is never run again, because its outcome carries the changes.
 """
 
+from typing import Any
+
 from engine import limits, wire
-from engine.errors import LogError, StoreError
-from engine.model import Batch, Bounds, Decided, Lookup, Phase, Progress
+from engine.application import Application
+from engine.application.generations import (
+    Generations,
+    counting_tables,
+    generations_of,
+    switched,
+    waiting_after,
+    waiting_behind,
+)
+from engine.application.types import ProjectorType
+from engine.errors import ApplicationError, LogError, StoreError
+from engine.model import Batch, Bounds, Decided, LogRecord, Lookup
 from engine.partition.applications import Applications
-from engine.partition.ledger import Ledger, merge, pages
+from engine.partition.building import Builder
+from engine.partition.ledger import Ledger, Turn, merge, pages
 from engine.partition.ownership import Judged, LogState, Verdict
-from engine.ports import Clock, EventLog, ObjectStore, StateHost
+from engine.ports import EventLog, ObjectStore, StateHost
 from engine.wire import Kind
 
 PAGES_PROVIDED_MAX = 1_000
@@ -26,6 +39,7 @@ class Follower:
         ledger: Ledger,
         host: StateHost,
         content: ObjectStore,
+        builder: Builder,
     ) -> None:
         self._partition = partition
         self._events = events
@@ -35,11 +49,14 @@ class Follower:
         self.applications = Applications(content, ledger.applications())
         self.claim_time_ms = 0  # append time of the last counting Owner that was read
         self.void_claims: set[bytes] = set()  # ids of claims read that didn't count
+        self.builder = builder
         self._run = Batch()
+        self._held: Batch | None = None  # from a Switch on, whose views are not built yet
 
     def open(self) -> None:
         """Start the host at the store's position, with the ids of its dedup window."""
-        self._host.open(self._partition, self.applications.by_index, self.ledger.position)
+        self._open_host()
+        self._sweep()
         provided: dict[bytes, bytes | None] = {}
         for key, value in pages(self.ledger.store):
             provided[key] = value
@@ -47,6 +64,29 @@ class Follower:
                 self._host.provide(provided)
                 provided = {}
         self._host.provide(provided)
+
+    @property
+    def holding(self) -> bool:
+        """Return True while the fold waits at a Switch until its views are built."""
+        return self._held is not None
+
+    def _open_host(self) -> None:
+        """Let the host, and the builder, run what is in force at the ledger's position."""
+        position, known = self.ledger.position, self.applications.by_index
+        generations: Generations | None = None
+        if position.host.application:
+            generations = generations_of(known, position.host.application, self.ledger.waiting)
+        self._host.open(self._partition, known, position, generations and generations.views)
+        if generations is not None:
+            self.builder.follow(generations, known)
+
+    def _sweep(self) -> None:
+        """Drop tables that a crash has left behind a Switch."""
+        newest = self.applications.newest()
+        if newest is not None:
+            known = {table.table for table in newest.tables if table.kind == "view"}
+            live = counting_tables(newest, self.ledger.waiting)
+            self.ledger.sweep(known - live - {view.table for view in newest.views.values()})
 
     def verify(self, bounds: Bounds) -> bool:
         """Return True once the store is known to stand in this very log (R3).
@@ -94,15 +134,21 @@ class Follower:
         self.state = LogState(self.ledger.position).copy()
         self.state.claim_id, self.state.owner = claim_id, owner
         self._run = Batch()
+        self._held = None
         self._events.seek(self.ledger.position.offset)
 
     def tick(self) -> int:
         """Fold what is there, up to a limit; return how many records that were."""
-        batch = self._events.take(limits.FOLD_RECORDS_MAX)
-        for record in batch.records():
+        held, self._held = self._held, None
+        batch = self._events.take(limits.FOLD_RECORDS_MAX) if held is None else held
+        for at, record in enumerate(batch.records()):
             head = wire.head(record.value)
-            if head is not None and head.kind is Kind.APPLICATION:
-                self._flush()
+            if head is not None and head.kind in {Kind.APPLICATION, Kind.SWITCH}:
+                if held is None or at:
+                    self._flush()
+                if head.kind is Kind.SWITCH and self._must_hold(record):
+                    self._held = batch.rest(at)
+                    return at
             judged = self.state.judge(record.offset, record.value, record.leader_epoch)
             if judged.kind is Kind.OWNER:
                 self._meet_owner(judged, record.time_ms)
@@ -128,9 +174,62 @@ class Follower:
             self._check(judged, offset)
             self.ledger.expire_ids()
         elif judged.kind is Kind.APPLICATION:
-            application = self.applications.add(judged.fields)
-            self.ledger.apply_application(application.index, value, self.state)
-            self._host.open(self._partition, self.applications.by_index, self.ledger.position)
+            self._put_in_force(self.applications.add(judged.fields), value)
+        elif judged.kind is Kind.SWITCH:
+            projector = self._switched(judged.fields)
+            if projector is not None:
+                self._switch(projector)
+
+    def _put_in_force(self, application: Application, value: bytes) -> None:
+        known, before = self.applications.by_index, self._counting()
+        waiting = waiting_behind(known, application.index, self.ledger.waiting)
+        lost = before - counting_tables(application, waiting)
+        turn = Turn(waiting, {}, frozenset(lost))
+        self.ledger.apply_application(application.index, value, self.state, turn)
+        self._open_host()
+
+    def _counting(self) -> set[int]:
+        """Return the tables of views that count so far."""
+        index = self.ledger.position.host.application
+        found = self.applications.by_index.get(index)
+        return counting_tables(found, self.ledger.waiting) if found else set()
+
+    def _switched(self, fields: dict[str, Any]) -> ProjectorType | None:
+        index = self.ledger.position.host.application
+        application = self.applications.by_index.get(index)
+        if application is None:
+            return None
+        waiting = self.ledger.waiting
+        return switched(application, waiting, fields["view"], fields["generation"])
+
+    def _must_hold(self, record: LogRecord) -> bool:
+        """Return True at a Switch that counts, while what it names is not built up to here."""
+        judged = self.state.copy().judge(record.offset, record.value, record.leader_epoch)
+        if judged.verdict is not Verdict.COUNTS:
+            return False
+        projector = self._switched(judged.fields)
+        if projector is None:
+            return False
+        problem = self.builder.problem(projector.name)
+        if problem:
+            raise ApplicationError(
+                "E1106",
+                f"the owner has built {judged.fields['view']}, here it failed: {problem}",
+                "Run the engine version of the partition's owner",
+                partition=self._partition,
+                offset=record.offset,
+            )
+        return not self.builder.complete(projector.name, record.offset)
+
+    def _switch(self, projector: ProjectorType) -> None:
+        """Let what is built count; behind this sequence queries and digests have it."""
+        index = self.ledger.position.host.application
+        known, before = self.applications.by_index, self._counting()
+        waiting = waiting_after(known, index, self.ledger.waiting, projector)
+        lost = before - counting_tables(known[index], waiting)
+        turn = Turn(waiting, self.builder.gained(projector), frozenset(lost))
+        self.ledger.apply_switch(turn, self.state)
+        self._open_host()
 
     def _flush(self) -> None:
         """Apply the run of counting outcomes and marks read so far, and the position."""
@@ -178,29 +277,3 @@ class Follower:
                 "Keep the folder for analysis and let the partition rebuild from the log",
                 offset=offset,
             )
-
-
-class RestoreProgress:
-    """How far a restore is and how fast: one object behind the CLI bar, HTTP, metrics and logs."""
-
-    def __init__(self, partition: int, clock: Clock) -> None:
-        self._partition = partition
-        self._clock = clock
-        self.target_offset = 0
-        self._start_offset = 0
-        self._start_ms = clock.monotonic_ms()
-
-    def start(self, offset: int, target_offset: int) -> None:
-        """Measure from here on."""
-        self._start_offset = offset
-        self._start_ms = self._clock.monotonic_ms()
-        self.target_offset = target_offset
-
-    def report(self, phase: Phase, offset: int) -> Progress:
-        """Return the progress at `offset`."""
-        elapsed_s = max(self._clock.monotonic_ms() - self._start_ms, 1) / 1_000
-        rate = (offset - self._start_offset) / elapsed_s
-        target = max(self.target_offset, offset)
-        left = target - offset
-        eta_s = left / rate if rate > 0 else None
-        return Progress(self._partition, phase, offset, target, rate, eta_s)

@@ -7,36 +7,30 @@
 Everything but OWNING reads the event log through the `Follower`; OWNING is the `Processor`'s walk.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from engine import limits, wire
-from engine.application import Application
 from engine.application.compat import diff
 from engine.errors import EngineError, LogError, UnavailableError
-from engine.model import Bounds, Held, Input, LogRecord, Lookup, Phase, Progress
+from engine.model import (
+    Bounds,
+    Input,
+    Phase,
+)
 from engine.partition.applications import Applications
+from engine.partition.building import Builder
 from engine.partition.ledger import Ledger
 from engine.partition.ownership import Claim, head_fields, make_claim
 from engine.partition.processor import OwnershipLost, Ports, Processor
-from engine.partition.recovery import Follower, RestoreProgress
+from engine.partition.recovery import Follower
+from engine.partition.shown import Identity, Shown
 from engine.ports import ObjectStore, PartitionStore, Random
 from engine.wire import Kind
 
-COUNTERS = ("claims", "lost", "takeovers", "commands", "outcomes", "rejected", "duplicates")
+__all__ = ["Identity", "Replica"]
 
 
-@dataclass(slots=True, frozen=True)
-class Identity:
-    """Who runs the replica and what it would deploy."""
-
-    node: str
-    partition: int
-    application: Application
-    accept_lost_commands: bool = False
-
-
-class Replica:
+class Replica(Shown):
     """One partition on this node. `tick` never blocks; `open` and `close` may, for a while."""
 
     def __init__(
@@ -47,17 +41,9 @@ class Replica:
         content: ObjectStore,
         random: Random,
     ) -> None:
-        self.identity = identity
-        self.phase = Phase.RECOVERING
-        self.problem: EngineError | None = None
-        self.reason = ""  # why it is in this phase, for people
-        self._ports = ports
-        self._store = store
+        super().__init__(identity, ports, store)
         self._content = content
         self._random = random
-        self._progress = RestoreProgress(identity.partition, ports.clock)
-        self._follower: Follower | None = None
-        self._processor: Processor | None = None
         self._bounds: Bounds | None = None
         self._command_bounds: Bounds | None = None
         self._verified = False
@@ -66,33 +52,38 @@ class Replica:
         self._deadline_ms = 0
         self._tickets: set[int] = set()
         self._released_ticket: int | None = None
-        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self._switching = ""  # the projector whose Switch is on its way
 
     def open(self) -> None:
         """Open the store's position and the host, and ask the logs how long they are; may block."""
         ledger = Ledger(self._store)
         events, host = self._ports.events, self._ports.host
-        follower = Follower(self.identity.partition, events, ledger, host, self._content)
-        follower.open()
         self._bounds = events.bounds()
         self._command_bounds = self._ports.commands.bounds()
+        builder = Builder(self.identity.partition, self._ports.builds, ledger)
+        builder.begin_offset = self._bounds.begin
+        follower = Follower(self.identity.partition, events, ledger, host, self._content, builder)
+        follower.open()
         self._progress.start(ledger.position.offset, self._bounds.end)
         self._follower = follower
 
     def tick(self) -> bool:
         """Do what the phase asks for; return True if anything moved. Raises EngineError to stop."""
-        assert self._follower is not None, "open() comes first"
+        follower = self._follower
+        assert follower is not None, "open() comes first"
         match self.phase:
             case Phase.RECOVERING:
-                return self._recover(self._follower)
+                moved = self._recover(follower)
             case Phase.CLAIMING:
-                return self._claiming(self._follower)
+                moved = self._claiming(follower)
             case Phase.WAITING:
-                return self._wait(self._follower)
+                moved = self._wait(follower)
             case Phase.OWNING | Phase.RELEASING:
-                return self._own(self._follower)
+                moved = self._own(follower)
             case Phase.CLOSED | Phase.STOPPED:
                 return False
+        # Its turn comes behind a batch, so that a build never delays more than one.
+        return follower.builder.tick() or moved
 
     def release(self) -> None:
         """Take no more, confirm what is in flight, say Released; CLOSED when that is done."""
@@ -114,6 +105,8 @@ class Replica:
         self._ports.events.rest()
         self._ports.commands.rest()
         self._ports.host.close()
+        if self._follower is not None:
+            self._follower.builder.close()
         self._store.close()
 
     def _recover(self, follower: Follower) -> bool:
@@ -162,9 +155,17 @@ class Replica:
             follower.state.position.epoch > self._claim.epoch
         ):
             self._lose("another claim came first")
+        elif follower.holding:
+            self._put_off()
         elif self._failed_append():
             self._start_claim(follower)
         return count > 0
+
+    def _put_off(self) -> None:
+        """Let no time run out while the fold waits for a view to be built."""
+        self.reason = "a view's new generation counts in the log and is being built here"
+        wait_ms = limits.APPEND_DEADLINE_MS
+        self._deadline_ms = self._ports.clock.monotonic_ms() + wait_ms
 
     def _failed_append(self) -> bool:
         """Return True when the fate of the record on its way is not known in time."""
@@ -212,6 +213,12 @@ class Replica:
         return newest is not None and newest.fingerprint == self.identity.application.fingerprint
 
     def _start_walk(self, follower: Follower) -> None:
+        self._walk(follower)
+        self.counters["takeovers"] += 1
+        self.phase = Phase.OWNING
+
+    def _walk(self, follower: Follower) -> None:
+        """Begin the walk where the fold stands."""
         assert self._claim is not None
         position = follower.state.position
         self._ports.host.own(self._claim.epoch)
@@ -221,8 +228,6 @@ class Replica:
         self._processor = Processor(
             self.identity.partition, self._ports, follower.ledger, state, self.counters
         )
-        self.counters["takeovers"] += 1
-        self.phase = Phase.OWNING
 
     def _resume_offset(self, offset: int) -> int:
         """Return where to take commands from; raise LogError E1305 if some of them are gone."""
@@ -244,6 +249,8 @@ class Replica:
         assert self._processor is not None
         if self._released_ticket is not None:
             return self._released()
+        if self._switching:
+            return self._switch_met(follower)
         try:
             moved = self._processor.tick()
         except (OwnershipLost, UnavailableError) as lost:
@@ -258,7 +265,54 @@ class Replica:
             return True
         if self.phase is Phase.RELEASING:
             self._release()
+        else:
+            self._switch(follower, self._processor)
         return moved
+
+    def _switch(self, follower: Follower, processor: Processor) -> None:
+        """Let a built generation count: between batches, when it holds all there is (R10)."""
+        builder, offset = follower.builder, follower.ledger.position.offset
+        projector = builder.nearly()
+        processor.taking = projector is None
+        if projector is None or not processor.quiet:
+            return
+        if not builder.complete(projector.name, offset):
+            return
+        application = follower.applications.newest()
+        assert application is not None
+        view = application.views[projector.writes[0]]
+        fields = {"view": view.name, "generation": view.generation}
+        head = head_fields(processor.confirmed)
+        # From here on the log is read: it says when the Switch counts, or who was faster.
+        self._ports.commands.rest()
+        follower.seek()
+        self._append(wire.encode_event(Kind.SWITCH, {**head, **fields}))
+        self._switching = projector.name
+
+    def _switch_met(self, follower: Follower) -> bool:
+        """Go on with the walk once the own reader has met the Switch."""
+        assert self._claim is not None
+        count = follower.tick()
+        if not follower.builder.builds(self._switching):
+            self._switching = ""
+            self._ports.events.reports()
+            self._walk(follower)
+            assert self._processor is not None
+            self._processor.taking = self.phase is Phase.OWNING
+        elif follower.state.position.epoch > self._claim.epoch:
+            self._forget(follower)
+            self._end_or(lambda: self._lose("another owner's claim counts"))
+        elif self._failed_append():
+            self.reason = "it is not known what became of a Switch"
+            self._forget(follower)
+            self._end_or(lambda: self._start_claim(follower))
+        return count > 0
+
+    def _end_or(self, then: Callable[[], None]) -> None:
+        if self.phase is Phase.RELEASING:
+            self.phase = Phase.CLOSED
+        else:
+            then()
 
     def _release(self) -> None:
         """Append Released as the last record once nothing is in flight; don't wait for ever."""
@@ -283,6 +337,7 @@ class Replica:
     def _forget(self, follower: Follower) -> None:
         """Drop everything unconfirmed and read on from what is applied."""
         self._processor = None
+        self._switching = ""
         self.counters["lost"] += 1
         self._ports.commands.rest()
         self._ports.host.discard()
@@ -301,70 +356,8 @@ class Replica:
         sequence = follower.state.position.host.sequence
         count = follower.tick()
         now_ms = self._ports.clock.monotonic_ms()
-        if follower.state.position.host.sequence > sequence:
+        if follower.state.position.host.sequence > sequence or follower.holding:
             self._deadline_ms = now_ms + limits.RECLAIM_WAIT_MS
         if follower.state.position.released or now_ms > self._deadline_ms:
             self._start_claim(follower)
         return count > 0
-
-    @property
-    def applications(self) -> Mapping[int, Application]:
-        """Return every application its rows may name, by index."""
-        return self._follower.applications.by_index if self._follower else {}
-
-    def slowest(self) -> Mapping[str, int]:
-        """Return the workspaces whose commands waited longest lately, in ms."""
-        now_ms = self._ports.clock.now_ms()
-        return self._processor.slowest.top(now_ms) if self._processor else {}
-
-    @property
-    def resume(self) -> int:
-        """Return the command offset below which everything is handled and confirmed."""
-        if self._follower is None:
-            return 0
-        return self._follower.ledger.position.resume.get(Input.COMMANDS, 0)
-
-    @property
-    def store(self) -> PartitionStore:
-        """Return the partition's rows, for reading."""
-        return self._store
-
-    def find(self, command_id: bytes) -> int:
-        """Return the sequence of a remembered command's outcome, or 0."""
-        return self._ports.host.find(command_id)
-
-    def lookup(self, offset: int) -> LogRecord | Lookup:
-        """Read one record of the event log back; PENDING means: call again."""
-        return self._ports.events.lookup(offset)
-
-    def held(self) -> Held:
-        """Return what the node's heartbeat says of this partition: confirmed positions only."""
-        owning = self.phase in {Phase.OWNING, Phase.RELEASING}
-        position = self._follower.ledger.position if self._follower else None
-        return Held(
-            self.identity.partition,
-            "owner" if owning else "restoring",
-            position.epoch if position else 0,
-            position.host.sequence if position else 0,
-        )
-
-    def progress(self) -> Progress:
-        """Return how far the replica is."""
-        offset = self._follower.ledger.position.offset if self._follower else 0
-        return self._progress.report(self.phase, offset)
-
-    def statistics(self) -> Mapping[str, int | float]:
-        """Return counters of the replica, its walk, its store, its host and its logs."""
-        follower, processor = self._follower, self._processor
-        return {
-            **self.counters,
-            "clock_behind": int(bool(processor and processor.clock_behind)),
-            "oldest_command_age_ms": processor.oldest_command_age_ms if processor else 0,
-            "superseded": follower.state.superseded if follower else 0,
-            "alarms": follower.state.alarms if follower else 0,
-            "sequence": self.held().sequence,
-            "epoch": self.held().epoch,
-            **(follower.ledger.statistics() if follower else {}),
-            **{f"host_{name}": value for name, value in self._ports.host.statistics().items()},
-            **self._ports.commands.statistics(),
-        }

@@ -242,6 +242,16 @@ class RowCodec:
         """Return the value to store."""
         return rows.encode_value(self._index, type_.table, 0 if active else rows.INACTIVE, body)
 
+    def image(self, type_: RecordType, application: int, body: bytes) -> dict[str, Any]:
+        """Return a record's fields from an outcome's change that `application` has written.
+
+        Raises WireError where this application can't read them.
+        """
+        writer = type_.schema
+        if application != self._index:
+            writer = self._writer(application, type_.table)
+        return schema.decode(type_.schema, body, writer)
+
     def _writer(self, application: int, table: int) -> RecordSchema:
         known = self._applications.get(application)
         type_ = known and (known.record_tables.get(table) or known.view_tables.get(table))

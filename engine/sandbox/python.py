@@ -11,34 +11,24 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import wire
-from engine.application import Application, rows, schema
+from engine.application import Application, rows
+from engine.application.generations import Views
 from engine.errors import ApplicationError, Code, LogError
 from engine.limits import MISSING_ROWS_MAX, OUTCOME_BYTES_MAX
 from engine.model import Batch, Decided, Duplicate, HostState, Input, Position, Reply
 from engine.sandbox import host_input, host_steps
-from engine.sandbox.host_apply import Effects, Folder, Rejection
+from engine.sandbox.host_apply import Effects, Rejection
 from engine.sandbox.host_dedup import DedupWindow
+from engine.sandbox.host_force import InForce, put_in_force
 from engine.sandbox.host_guests import Guests
 from engine.sandbox.host_input import Request, Source
 from engine.sandbox.host_ranges import Reader
-from engine.sandbox.host_rows import RowCodec, Rows
+from engine.sandbox.host_rows import Rows
 from engine.sandbox.host_run import run_command
-from engine.sandbox.host_scope import Scope
 from engine.sandbox.host_values import UNKNOWN, Prefix
 from engine.wire import Kind, Outcome
 
 _COUNTERS = ("commands", "outcomes", "rejected", "duplicates", "refused", "folded", "misses")
-
-
-@dataclass(slots=True)
-class _InForce:
-    """The application that decides, and what is made from it."""
-
-    application: Application
-    older: list[Application]
-    scope: Scope
-    folder: Folder
-    guests: Guests
 
 
 @dataclass(slots=True)
@@ -64,7 +54,7 @@ class PythonHost:
         self._load = guests
         self._partition = 0
         self._epoch = 0
-        self._in_force: _InForce | None = None
+        self._in_force: InForce | None = None
         self._rows = Rows(reader)
         self._dedup = DedupWindow()
         self._state = HostState()
@@ -72,7 +62,11 @@ class PythonHost:
         self._counters = dict.fromkeys(_COUNTERS, 0)
 
     def open(
-        self, partition: int, applications: Mapping[int, Application], position: Position
+        self,
+        partition: int,
+        applications: Mapping[int, Application],
+        position: Position,
+        views: Views | None = None,
     ) -> None:
         """Start at a stored position, or go on in another application with nothing in flight."""
         goes_on = (
@@ -89,19 +83,14 @@ class PythonHost:
         self._partition = partition
         self._confirmed = replace(position.host)
         self._state = replace(position.host)
-        self._put_in_force(applications, position.host.application)
+        self.close()
+        index = position.host.application
+        if index:
+            self._in_force = put_in_force(applications, index, views, self._rows, self._load)
 
-    def _put_in_force(self, applications: Mapping[int, Application], index: int) -> None:
-        if self._in_force is not None:
-            self._in_force.guests.close()
-            self._in_force = None
-        if index == 0:
-            return
-        application = applications[index]
-        scope = Scope(application, RowCodec(applications, application), self._rows)
-        guests = self._load(application)
-        older = [applications[i] for i in sorted(applications, reverse=True) if i < index]
-        self._in_force = _InForce(application, older, scope, Folder(scope, guests), guests)
+    @property
+    def _building(self) -> bool:
+        return self._in_force is not None and self._in_force.only_views
 
     def own(self, epoch: int) -> None:
         """Outcomes carry this epoch from here on."""
@@ -184,7 +173,7 @@ class PythonHost:
     def close(self) -> None:
         """Let go of the extensions."""
         if self._in_force is not None:
-            self._in_force.guests.close()
+            self._in_force.close()
             self._in_force = None
 
     # DECIDE, step by step.
@@ -216,9 +205,7 @@ class PythonHost:
             if unread:
                 self._miss(run, missed + unread)
                 return
-            if request.masked:
-                args = self._logged_args(force, outcome)
-            effects = force.folder.effects(outcome, args, budget=True)
+            effects = force.folder.effects(outcome, None if request.masked else args, budget=True)
         except Rejection as why:
             effects = self._reject(outcome, workspace, why)
         self._miss(run, missed + effects.missed)
@@ -248,8 +235,7 @@ class PythonHost:
         assert force is not None
         host_steps.reject(outcome, workspace, why)
         try:
-            args = self._logged_args(force, outcome)
-            return force.folder.effects(outcome, args, budget=True)
+            return force.folder.effects(outcome, None, budget=True)
         except Rejection as fault:
             message = f"{fault.message}; it was being rejected: {why.code}: {why.message}"
             host_steps.reject(outcome, workspace, Rejection(fault.code, message))
@@ -260,7 +246,8 @@ class PythonHost:
     def _fold_outcome(self, run: _Pass, outcome: Outcome, value: bytes) -> None:
         force = self._in_force
         index = force.application.index if force else 0
-        if force is None or outcome["application"] != index:
+        expected = force.known if force and force.only_views else {index}
+        if force is None or outcome["application"] not in expected:
             raise LogError(
                 "E1307",
                 f"outcome {outcome['sequence']} was decided by application "
@@ -270,8 +257,7 @@ class PythonHost:
             )
         assert outcome["sequence"] == self._state.sequence + 1, "fold got a gap in the sequence"
         try:
-            args = self._logged_args(force, outcome)
-            effects = force.folder.effects(outcome, args, budget=False)
+            effects = force.folder.effects(outcome, None, budget=False)
         except Rejection as why:
             if run.before is not None:
                 return  # it may have failed for what was guessed before it
@@ -280,6 +266,7 @@ class PythonHost:
                 f"a projector failed on outcome {outcome['sequence']}: {why.message}",
                 "Run the engine version of the partition's owner",
                 partition=self._partition,
+                projector=why.projector,
             ) from why
         self._miss(run, effects.missed)
         key = outcome["workspace"].encode()
@@ -287,26 +274,6 @@ class PythonHost:
         if run.before is None:
             self._counters["folded"] += 1
             run.decided.done += 1
-
-    def _logged_args(self, force: _InForce, outcome: Outcome) -> dict[str, Any] | None:
-        """Return an outcome's arguments for its projectors; None = none runs.
-
-        The arguments of a rejected command may be anything: it is not projected if they are.
-        """
-        if not force.folder.projected(outcome):
-            return None
-        name, fingerprint = outcome["name"], outcome["args_schema"]
-        found = host_input.find_args(name, fingerprint, force.application, force.older)
-        if outcome["code"]:
-            return host_input.readable(found, outcome["args"])
-        if found is None:
-            raise LogError(
-                "E1307",
-                f"no schema {fingerprint} of the arguments of {name} is known",
-                "Rebuild the partition from the log",
-                partition=self._partition,
-            )
-        return schema.decode(found[0], outcome["args"], found[1])
 
     def _fold_mark(self, run: _Pass, mark: dict[str, Any]) -> None:
         state = self._state
@@ -347,8 +314,9 @@ class PythonHost:
         state.previous = wire.hash64(encoded)
         state.registered_at = max(state.registered_at, outcome["registered_at"])
         state.newest_command_time = outcome["command_time"]
-        self._dedup.add(state.sequence, command_id, outcome["command_time"])
-        state.dedup_floor = self._dedup.floor
+        if not self._building:
+            self._dedup.add(state.sequence, command_id, outcome["command_time"])
+            state.dedup_floor = self._dedup.floor
         if run.before is not None or not confirmed:
             self._rows.change(replace(state), effects.rows)
         else:

@@ -16,12 +16,14 @@ def faults(
     broker: SimulatedBroker,
     clients: Clients,
     application: Application,
-    replay_parts: Callable[[], Parts],
+    replay_parts: Callable[[int], Parts],
 ) -> Iterator[str]:
     """Yield every broken promise, in words."""
     yield from clients.faults
     evidence = [
-        Evidence(partition, broker.commands(partition), broker.events(partition), replay_parts())
+        Evidence(
+            partition, broker.commands(partition), broker.events(partition), replay_parts(partition)
+        )
         for partition in range(broker.partitions)
     ]
     report = audit(evidence, application.partitions, settled=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.application import Application
 from engine.application.folder import load_application
 from engine.assembly import NoObserver, build_replica, python_host
-from engine.audit import Parts
+from engine.audit import Parts, witness_of
 from engine.log.simulated_broker import Faults, SimulatedBroker
 from engine.partition.replica import Identity, Replica
 from engine.simulator import auditor
@@ -47,6 +47,12 @@ def ledger() -> Application:
     return load_application(Path(__file__).parent / "ledger")
 
 
+@functools.cache
+def ledger_next() -> Application:
+    """Return its next version, which some seeds deploy in the middle."""
+    return load_application(Path(__file__).parent / "ledger_next")
+
+
 class Simulation:
     """A cluster, its clients and its faults, all from one seed."""
 
@@ -58,6 +64,9 @@ class Simulation:
         self._content = MemoryObjects()
         self._reading = random.below(2) == 0  # does the host read rows, or name missing ones?
         faults, chances = _profile(random)
+        deploys = random.below(2) == 0
+        self._build_records = 1 + random.below(8)  # a step: few, so that faults hit the builds
+        self._deploy_step = random.below(SAFETY_STEPS) if deploys else 0  # 0 = never
         self.broker = SimulatedBroker(random, self.clock, ledger().partitions, faults)
         nodes = [
             SimulatedNode(f"n{at}", self.broker, NodeClock(self.clock), self._build)
@@ -67,7 +76,7 @@ class Simulation:
         self.clients = Clients(self.broker, ledger(), self.clock, random)
 
     def _build(self, node: SimulatedNode, partition: int, store: MemoryStore) -> Replica:
-        identity = Identity(node.name, partition, ledger())
+        identity = Identity(node.name, partition, self._folder())
         return build_replica(
             identity,
             node.logs,
@@ -78,7 +87,13 @@ class Simulation:
             clock=node.clock,
             random=self._random,
             observer=NoObserver(),
+            build_records_min=self._build_records,
         )
+
+    def _folder(self) -> Application:
+        """Return what a process that starts now finds in its folder."""
+        deployed = 0 < self._deploy_step <= self.result.steps
+        return ledger_next() if deployed else ledger()
 
     def run(self) -> Result:
         """Run both phases and the audit."""
@@ -104,15 +119,16 @@ class Simulation:
         self.result.steps += 1
 
     def _settled(self) -> bool:
-        """Return True when every command is behind some owner's resume offset."""
+        """Return True when every command is behind some owner's resume offset, and views built."""
         for partition in range(self.broker.partitions):
             end = self.broker.command_logs[partition].end
-            resumes = [
-                node.replicas[partition].resume
+            serving = [
+                node.replicas[partition]
                 for node in self.cluster.nodes
                 if partition in node.replicas and partition in node.wanted
             ]
-            if not resumes or max(resumes) < end:
+            resumes = [replica.resume for replica in serving]
+            if not resumes or max(resumes) < end or any(one.builds() for one in serving):
                 return False
         return not self.broker.in_flight
 
@@ -124,8 +140,11 @@ class Simulation:
         result.crashes, result.pauses = self.cluster.crashes, self.cluster.pauses
         result.injected = dict(broker.counts)
 
-    def _parts(self) -> Parts:
-        return Parts(python_host(), MemoryStore(), self._content)
+    def _parts(self, partition: int) -> Parts:
+        """Return what a replay is made of; what nodes hold at the end is compared with it."""
+        held = [node for node in self.cluster.nodes if partition in node.replicas]
+        stores = [witness_of(node.name, node.disks[partition].view()) for node in held]
+        return Parts(python_host, MemoryStore(), self._content, stores)
 
 
 def _profile(random: SeededRandom) -> tuple[Faults, Chances]:

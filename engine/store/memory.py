@@ -65,6 +65,12 @@ class MemoryStore:
             if len(self._unflushed) > _UNFLUSHED_MAX:
                 self._unflushed.popleft()
 
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        """Delete all rows with start <= key < end."""
+        with self._lock:
+            inside = list(self._rows.irange(start, end, inclusive=(True, False)))
+            self.write((key, None) for key in inside)
+
     def _put(self, changes: _Before) -> None:
         for key, value in changes.items():
             if value is None:

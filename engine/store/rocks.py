@@ -131,7 +131,6 @@ class RocksStore:
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Write all rows or none; None deletes, the last of equal keys stays."""
-        db = self._open()
         batch = WriteBatch(raw_mode=True)
         for key, value in rows:
             if value is None:
@@ -139,6 +138,18 @@ class RocksStore:
             else:
                 batch.put(key, value)
         self._rows += len(batch)
+        self._write(batch)
+
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        """Delete all rows with start <= key < end: one note for RocksDB, however many they are."""
+        if start >= end:
+            return
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(start, end)
+        self._write(batch)
+
+    def _write(self, batch: WriteBatch) -> None:
+        db = self._open()
         self._writes += 1
         with self._lock:  # a view is made of two things, and no write may come between
             try:

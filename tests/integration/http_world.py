@@ -19,6 +19,7 @@ from engine.model import MembershipChange, NodeBeat
 from engine.node.api import NodeApi
 from engine.node.gate import Gate
 from engine.node.node import Node, Parts
+from engine.partition.building import BuildPorts
 from engine.partition.processor import Ports
 from engine.partition.replica import Identity, Replica
 from engine.ports import Observer
@@ -195,6 +196,7 @@ def start_node(
             replies=gate,
             clock=clock,
             observer=observer or NoTraces(),
+            builds=BuildPorts(logs.history(partition), lambda: PythonHost(Shop), clock),
         )
         identity = Identity(name, partition, application)
         return Replica(identity, ports, MemoryStore(), content, random)

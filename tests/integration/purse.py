@@ -7,6 +7,7 @@ from engine.application import Application
 from engine.application.folder import load_application
 from engine.application.schema import encode
 from engine.model import Phase
+from engine.partition.building import BuildPorts
 from engine.partition.processor import Ports
 from engine.partition.replica import Identity, Replica
 from engine.sandbox.guests import load_guests
@@ -92,6 +93,7 @@ class Runner:
             replies=logs.replies,
             clock=clock,
             observer=Silent(),
+            builds=BuildPorts(logs.history(0), lambda: PythonHost(load_guests), clock),
         )
         identity = Identity("n", 0, application)
         self.replica = Replica(identity, ports, self.store, content, SeededRandom(1))

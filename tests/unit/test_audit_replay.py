@@ -1,6 +1,7 @@
 """A log written by the shipped replica is replayed; planted differences in digests are found."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from purse import Runner, move, write_purse
@@ -48,7 +49,9 @@ class World:
         self.broker.publish(0, f"w{number % 4}".encode(), self.value(number))
 
     def audit(self, *witnesses: Witness, events: list[LogRecord] | None = None):
-        parts = Parts(PythonHost(load_guests), MemoryStore(), self.content, list(witnesses))
+        parts = Parts(
+            partial(PythonHost, load_guests), MemoryStore(), self.content, list(witnesses)
+        )
         logged = self.broker.events(0) if events is None else events
         evidence = Evidence(0, self.broker.commands(0), logged, parts)
         return audit_partition(evidence, 1, settled=True)
@@ -113,7 +116,7 @@ def test_changed_contents_of_an_outcome_are_found(world):
     commands = world.broker.commands(0)
     reports = []
     for logged in (whole, forged):
-        parts = Parts(PythonHost(load_guests), MemoryStore(), world.content)
+        parts = Parts(partial(PythonHost, load_guests), MemoryStore(), world.content)
         reports.append(audit_partition(Evidence(0, commands, logged, parts), 1))
     assert reports[0].digests != reports[1].digests
 

@@ -110,7 +110,7 @@ def test_changes_of_the_manifest(
 ) -> None:
     changes = change(tmp_path, (before, after))
     assert expected in told(changes)
-    assert changes.deployable == all(verdict == "compatible" for _, _, verdict in told(changes))
+    assert changes.deployable == all(verdict != "refused" for _, _, verdict in told(changes))
 
 
 def test_a_view_comes(tmp_path: Path) -> None:
@@ -183,10 +183,20 @@ def test_old_arguments_must_stay_readable_and_view_rows_may_be_rebuilt(tmp_path:
         ("changed", "views.daily.row.total", "rebuild"),
         ("added", "views.daily.row.note", "compatible"),
     }
-    assert [entry.where for entry in changes.obstacles] == [
-        "commands.place.args.total",
-        "views.daily.row.total",
-    ]
+    assert [entry.where for entry in changes.obstacles] == ["commands.place.args.total"]
+
+
+def test_a_view_needs_somebody_who_writes_it(tmp_path: Path) -> None:
+    lines = MANIFEST.splitlines(keepends=True)
+    changes = change(tmp_path, *((line, "") for line in lines if "projectors.daily" in line))
+    assert told(changes) == {("removed", "projectors.daily", "refused")}
+
+
+def test_an_old_projector_must_read_on_while_the_new_rows_are_built(tmp_path: Path) -> None:
+    raised = ("revision = 2", "revision = 3")
+    wider = avsc(TOTAL, MORE, NOTE)
+    changes = change(tmp_path, raised, **{"order.avsc": wider})
+    assert ("changed", "records.order.schema", "refused") in told(changes)
 
 
 def test_nested_fields_are_named(tmp_path: Path) -> None:
@@ -222,7 +232,7 @@ def test_another_content_needs_another_version(tmp_path: Path) -> None:
 def test_the_command_line(tmp_path: Path) -> None:
     old = make(tmp_path / "old", {**FILES, "application.toml": MANIFEST.replace("1.1.0", "1.0.0")})
     good = make(tmp_path / "good", {**FILES, "shop.py": "\n"})
-    bad = make(tmp_path / "bad", {**FILES, "application.toml": MANIFEST.replace("day:d", "a:d")})
+    bad = make(tmp_path / "bad", {**FILES, "application.toml": MANIFEST.replace("= 4", "= 8")})
     runner = CliRunner()
 
     shown = runner.invoke(app, ["check", str(good)])
@@ -239,7 +249,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     shown = runner.invoke(app, ["diff", str(old), str(bad)])
     assert isinstance(shown.exception, ApplicationError)
     assert (shown.exception.code, shown.exception.exit_status) == ("E1105", 3)
-    assert "views.daily.key" in shown.stdout
+    assert "application.partitions" in shown.stdout
     shown = runner.invoke(app, ["check", str(tmp_path / "nowhere")])
     assert isinstance(shown.exception, ApplicationError)
     assert shown.exception.code == "E1101"

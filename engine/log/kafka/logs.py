@@ -56,6 +56,7 @@ class KafkaLogs:
             kind: TopicReader(self.connection, kind, partitions, self.topics, self._worker)
             for kind in ("commands", "events")
         }
+        self._history: TopicReader | None = None  # made when a view is built, which is seldom
         self.producer = LogProducer(self.connection, self._worker)
         self.aside = AsideProducer(self.connection, self._worker)
         self.lookups = Lookups(self.connection, self.topics)
@@ -71,6 +72,18 @@ class KafkaLogs:
     def event_log(self, partition: int) -> "KafkaEventLog":
         """Return a reader of a partition's events, and a writer with sessions of its own."""
         return KafkaEventLog(self, self._readers["events"], partition)
+
+    def history(self, partition: int) -> "KafkaHistory":
+        """Return a second reader of a partition's events, on a consumer of its own."""
+        return KafkaHistory(self, partition)
+
+    def history_reader(self) -> TopicReader:
+        """Return the reader that all builds of views share."""
+        if self._history is None:
+            self._history = TopicReader(
+                self.connection, "events", self.partitions, self.topics, self._worker
+            )
+        return self._history
 
     def wait(self, timeout_ms: int) -> None:
         """Wait until something arrived that no `wait` has told of yet."""
@@ -131,6 +144,8 @@ class KafkaLogs:
         self.aside.close(CLOSE_FLUSH_S)
         for reader in self._readers.values():
             reader.close()
+        if self._history is not None:
+            self._history.close()
         self._worker.shutdown(wait=True)
 
 
@@ -211,6 +226,26 @@ class KafkaEventLog:
     def statistics(self) -> Statistics:
         """Return counters."""
         return self._reader.statistics(self._partition)
+
+
+class KafkaHistory:
+    """The events of one partition, read beside its own reader. Only the shell thread uses it."""
+
+    def __init__(self, logs: KafkaLogs, partition: int) -> None:
+        self._logs = logs
+        self._partition = partition
+
+    def seek(self, offset: int) -> None:
+        """Read from `offset` on."""
+        self._logs.history_reader().seek(self._partition, offset)
+
+    def take(self, count: int) -> Batch:
+        """Return events that are there."""
+        return self._logs.history_reader().take(self._partition, count)
+
+    def rest(self) -> None:
+        """Stop reading."""
+        self._logs.history_reader().rest(self._partition)
 
 
 class KafkaCommands:
