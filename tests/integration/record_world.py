@@ -323,12 +323,13 @@ class Inn(World):
         type_ = self.application.commands[outcome["name"]].result
         return schema.decode(type_, outcome["result"])
 
-    def held(self, name):
-        """Return all records of a type: (root, id) -> (fields, active, parent)."""
+    def held(self, name, workspace=None):
+        """Return a workspace's records of a type: (root, id) -> (fields, active, parent)."""
+        mine = workspace or self.workspace
         type_ = self.application.records[name]
         found = {}
         for key, value in self.rows().items():
-            if rows.table_of(key) == type_.table:
+            if rows.table_of(key) == type_.table and rows.workspace_of(key) == mine:
                 row = rows.decode_value(value)
                 parent, body = rows.split_nested(row.body) if type_.parent else (0, row.body)
                 place = (rows.decode_long(key[-16:-8]), rows.decode_long(key[-8:]))
@@ -336,13 +337,14 @@ class Inn(World):
                 found[place] = (schema.decode(type_.schema, body), active, parent)
         return found
 
-    def rows_of(self, name):
-        """Return all rows of a view: key columns -> fields."""
+    def rows_of(self, name, workspace=None):
+        """Return a workspace's rows of a view: key columns -> fields."""
+        mine = workspace or self.workspace
         view = self.application.views[name]
         kinds = [column.kind for column in view.key]
         found = {}
         for key, value in sorted(self.rows().items()):
-            if rows.table_of(key) == view.table:
+            if rows.table_of(key) == view.table and rows.workspace_of(key) == mine:
                 columns = tuple(rows.decode_columns(key, kinds))
                 found[columns] = schema.decode(view.schema, rows.decode_value(value).body)
         return found
