@@ -231,7 +231,8 @@ def test_another_content_needs_another_version(tmp_path: Path) -> None:
 
 def test_the_command_line(tmp_path: Path) -> None:
     old = make(tmp_path / "old", {**FILES, "application.toml": MANIFEST.replace("1.1.0", "1.0.0")})
-    good = make(tmp_path / "good", {**FILES, "shop.py": "\n"})
+    code = "class Shop:\n    def place(self, call): ...\n    open = daily = place\n"
+    good = make(tmp_path / "good", {**FILES, "shop.py": code})
     bad = make(tmp_path / "bad", {**FILES, "application.toml": MANIFEST.replace("= 4", "= 8")})
     runner = CliRunner()
 
