@@ -25,6 +25,7 @@ install: .venv/installed ## .venv with the partita command and everything to dev
 extensions: .venv/installed ## the example applications' extensions, from C
 	@$(BIN)/partita extension build topology/bank
 	@$(BIN)/partita extension build topology/flights
+	@$(BIN)/partita extension build topology/restaurant
 
 demo: extensions ## load a month of real flights into an embedded engine, query it, exit
 	@$(BIN)/python -m loadtest.demo

@@ -1,5 +1,5 @@
 /* Boxes with parts in them: nested records, look-ups, references, cursors, results, own errors.
- * test_extensions.py runs it. */
+ * test_boxes.py runs it. */
 #include "guest.h"
 
 static char name[64];

@@ -22,6 +22,14 @@ _TAKEN = frozenset(
         *("cursor", "direction", "key", "nulls", "text"),
     ]
 )
+# Accessors that would be called like other functions of the same prefix get an underscore.
+_WHOLE = frozenset({"read", "row", "write"})
+_RESERVED = {
+    "record": _WHOLE
+    | {"active", "children", "create", "event", "exists", "get", "id", "is_active", "next"},
+    "view": _WHOLE | {"exists", "get", "key", "next", "put", "remove", "scan"},
+}
+_RESERVED_IN_ITEMS = _WHOLE | {"append", "item", "length"}
 TYPES = {"i64": "int64_t", "f64": "double"}
 
 
@@ -40,6 +48,12 @@ class Scope:
     path: str = ""
     writable: bool = True
     ids: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+    def name_of(self, field: Field | KeyColumn) -> str:
+        """Return what a field's accessors are called behind the prefix."""
+        reserved = _RESERVED.get(self.place.split(" ")[0], _WHOLE)
+        taken = _RESERVED_IN_ITEMS if self.path else reserved
+        return f"{field.name}_" if field.name in taken else field.name
 
     def type_of(self, field: Field) -> str:
         """Return the C type of a number."""
@@ -77,7 +91,7 @@ class Accessors:
         """Write how one field is read and, where that may be, written."""
         access = abi.ACCESS[field.kind]
         ordinal = self.ordinal("field", f"{scope.place} {scope.path}{field.name} {access}")
-        name = f"{scope.prefix}_{field.name}"
+        name = f"{scope.prefix}_{scope.name_of(field)}"
         yield from symbols(name, field)
         place = f"{scope.handle}, {ordinal}"
         holder = scope.holder or "void"
@@ -98,7 +112,7 @@ class Accessors:
 
     def _setters(self, scope: Scope, field: Field, ordinal: int) -> Iterator[str]:
         access = abi.ACCESS[field.kind]
-        name = f"{scope.prefix}_set_{field.name}"
+        name = f"{scope.prefix}_set_{scope.name_of(field)}"
         place = f"{scope.handle}, {ordinal}"
         if access == "bytes":
             given = joined(scope.holder, "const void *data, uint32_t length")

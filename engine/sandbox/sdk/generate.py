@@ -162,7 +162,7 @@ class _Header:
         scope = Scope(name, f"record {name}", holder, f"{name}.handle", ids=ids)
         yield from self._accessors.fields(scope, record.schema)
         for each in single:
-            yield self._followed(name, each)
+            yield self._followed(scope, each)
         for unique in record.uniques:
             yield from self._unique(unique)
 
@@ -195,12 +195,12 @@ class _Header:
             f"{name}_t {name}_get({given})", f"({name}_t){{partita_record({ordinal}, {sought})}}"
         )
 
-    def _followed(self, record: str, reference: Reference) -> str:
+    def _followed(self, scope: Scope, reference: Reference) -> str:
         """Return how a command gets the record that a field refers to."""
-        field, (target,) = reference.field.name, reference.targets
+        name, (target,) = f"{scope.prefix}_{scope.name_of(reference.field)}", reference.targets
         ordinal = self._accessors.ordinal("record", target)
-        value = f"({target}_t){{partita_record({ordinal}, {record}_{field}({record}))}}"
-        return function(f"{target}_t {record}_{field}_get({record}_t {record})", value)
+        value = f"({target}_t){{partita_record({ordinal}, {name}({scope.prefix}))}}"
+        return function(f"{target}_t {name}_get({scope.holder})", value)
 
     def _unique(self, unique: Unique) -> Iterator[str]:
         """Write the look-up of the active record that has a unique's values; 0 = none."""
@@ -227,12 +227,11 @@ class _Header:
         yield function(f"{name}_t {name}_get({key})", f"({name}_t){{partita_view(key.handle)}}")
         yield function(f"{name}_t {name}_put({key})", f"({name}_t){{partita_put(key.handle)}}")
         yield procedure(f"{name}_remove({key})", "partita_remove(key.handle)")
-        yield from self._scans(view, ordinal)
         holder = f"{name}_t {name}"
+        scope = Scope(name, f"view {name}", holder, f"{name}.handle")
+        yield from self._scans(view, ordinal, scope)
         yield function(f"bool {name}_exists({holder})", f"{name}.handle != 0")
-        yield from self._accessors.fields(
-            Scope(name, f"view {name}", holder, f"{name}.handle"), view.schema
-        )
+        yield from self._accessors.fields(scope, view.schema)
 
     def _key(self, view: ViewType, ordinal: int) -> Iterator[str]:
         given = ", ".join(map(parameter, view.key)) or "void"
@@ -253,7 +252,7 @@ class _Header:
             value = f"{value}, {value}_length" if access == "bytes" else value
             yield f"    partita_set_{access}(key, {field}, {value});"
 
-    def _scans(self, view: ViewType, ordinal: int) -> Iterator[str]:
+    def _scans(self, view: ViewType, ordinal: int, scope: Scope) -> Iterator[str]:
         """Write a scan of all rows and one by each prefix of the key, and what only they find."""
         if not view.key:
             return
@@ -272,20 +271,18 @@ class _Header:
         names = view.schema.by_name
         for column in view.key:
             if column.name not in names:
-                yield self._found(view, column)
+                yield self._found(view, column, scope)
 
-    def _found(self, view: ViewType, column: KeyColumn) -> str:
+    def _found(self, view: ViewType, column: KeyColumn, scope: Scope) -> str:
         """Return the accessor of a key's column, of a row that a scan has found."""
-        name, access = view.name, abi.ACCESS[column.kind]
-        field = self._accessors.ordinal("key", f"{name} {column.name} {access}")
-        holder, place = f"{name}_t {name}", f"{name}.handle, {field}"
+        access, name = abi.ACCESS[column.kind], f"{view.name}_{scope.name_of(column)}"
+        field = self._accessors.ordinal("key", f"{view.name} {column.name} {access}")
+        place = f"{scope.handle}, {field}"
         if access == "bytes":
-            given = f"{holder}, void *data, uint32_t capacity"
+            given = f"{scope.holder}, void *data, uint32_t capacity"
             value = f"partita_get_bytes({place}, data, capacity)"
-            return function(f"uint32_t {name}_{column.name}({given})", value)
-        return function(
-            f"{TYPES[access]} {name}_{column.name}({holder})", f"partita_get_{access}({place})"
-        )
+            return function(f"uint32_t {name}({given})", value)
+        return function(f"{TYPES[access]} {name}({scope.holder})", f"partita_get_{access}({place})")
 
     def _description(self) -> Iterator[str]:
         statements = [f"entry {entry}" for entry in entries(self._application, self._extension)]
