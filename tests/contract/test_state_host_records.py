@@ -374,6 +374,29 @@ def test_nested_records_are_one_range_with_their_document_and_live_by_their_pare
     replay(house)
 
 
+def test_a_document_may_be_closed_with_all_that_lies_in_it(house):
+    """How many nested records there must be is asked of active parents only."""
+    outcome, _ = house.change(
+        change_of("deactivate", "night", house.night, house.stay),
+        change_of("deactivate", "stay", house.stay),
+    )
+    assert outcome["code"] == "", outcome
+    code, field, _ = house.refused(change_of("activate", "stay", house.stay))
+    assert (code, field) == ("too_few", "stay.night")
+    outcome, _ = house.change(
+        change_of("activate", "stay", house.stay),
+        change_of("activate", "night", house.night, house.stay),
+    )
+    assert outcome["code"] == "", outcome
+    replay(house)
+
+
+def test_a_nested_record_is_found_below_its_own_parent_only(house):
+    second = house.make("night", house.stay, day=6)
+    change = change_of("update", "extra", house.extra, second, house.stay, count=2)
+    assert house.refused(change)[:2] == ("unknown_record", "changes[0].id")
+
+
 def test_operation_documents_live_in_their_outcome_only(house):
     held = house.rows()
     outcome, ids = house.change(

@@ -58,6 +58,72 @@ def test_a_host_that_can_read_is_never_without_a_row():
     assert rows.get(b"a") == b"1"
 
 
+LAYERS = st.lists(
+    st.tuples(
+        st.sampled_from(["fold", "change", "confirm", "discard", "guess", "scan"]),
+        st.sampled_from([b"p", b"pa", b"pb", b"pb0", b"pc", b"q"]),
+        st.one_of(st.none(), st.binary(max_size=2)),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(LAYERS, st.booleans())
+def test_a_range_is_what_is_stored_with_all_layers_above_it(steps, reading):
+    stored, folded, pending, sequence = SortedDict(), {}, [], 0
+    rows = Rows(DictReader(stored) if reading else None)
+    for step, key, value, reverse in steps:
+        if step == "fold" and not pending:
+            folded[key] = value
+            rows.change_confirmed({key: value})
+        elif step == "change" and not folded:
+            sequence += 1
+            pending.append((sequence, {key: value}))
+            rows.change(HostState(sequence), {key: value})
+        elif step == "discard":
+            pending.clear()
+            rows.discard()
+        elif step == "confirm":
+            done, changed = pending.pop(0) if pending else (0, folded)
+            apply(stored, changed)
+            folded = {}
+            rows.confirm(done)
+        now = SortedDict(stored)
+        for changed in (folded, *(changed for _, changed in pending)):
+            apply(now, changed)
+        if step == "guess":
+            rows.guess()
+            rows.change(HostState(sequence + 1), {key: value})
+            guessed = SortedDict(now)
+            apply(guessed, {key: value})
+            assert scanned(rows, stored, b"p", reverse) == expected(guessed, b"p", reverse)
+            rows.settle()
+        if step == "scan":
+            prefix = key[:2]
+            assert scanned(rows, stored, prefix, reverse) == expected(now, prefix, reverse)
+
+
+def apply(held, changed):
+    for key, value in changed.items():
+        if value is None:
+            held.pop(key, None)
+        else:
+            held[key] = value
+
+
+def expected(held, prefix, reverse):
+    return sorted([pair for pair in held.items() if pair[0].startswith(prefix)], reverse=reverse)
+
+
+def scanned(rows, stored, prefix, reverse):
+    """Scan, providing what is missing as a store would."""
+    if rows.scan(prefix) is UNKNOWN:
+        rows.provide_range(prefix, expected(stored, prefix, reverse=False))
+    return list(rows.scan(prefix, reverse=reverse))
+
+
 KEYS = st.sampled_from([b"a", b"b", b"c"])
 STEPS = st.lists(
     st.tuples(
