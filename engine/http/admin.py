@@ -8,10 +8,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import __version__
+from engine.application import Application
 from engine.http.context import Context, Json
 from engine.http.openapi import openapi
 from engine.http.parameters import query, segment
-from engine.http.problems import RETRY_AFTER_S, HttpCode, Problem, explain, progress_json
+from engine.http.problems import (
+    RETRY_AFTER_S,
+    HttpCode,
+    Problem,
+    build_json,
+    explain,
+    progress_json,
+)
 from engine.model import Phase
 from engine.node.api import Where
 from engine.telemetry import SLOWEST_MAX
@@ -22,7 +30,7 @@ class Admin:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._document: tuple[bytes, dict[str, Any]] | None = None
+        self._document: tuple[Application, dict[str, Any]] | None = None
 
     async def index(self, request: Request) -> Response:
         """Say what runs here, and where to look next."""
@@ -78,8 +86,9 @@ class Admin:
         """Return the application's OpenAPI document."""
         query(request)
         application = self._context.node.application
-        if self._document is None or self._document[0] != application.fingerprint:
-            self._document = (application.fingerprint, openapi(application))
+        # The fingerprint alone doesn't say which generation of a view counts.
+        if self._document is None or self._document[0] is not application:
+            self._document = (application, openapi(application))
         return Json(self._document[1])
 
     async def partitions(self, request: Request) -> Response:
@@ -87,7 +96,7 @@ class Admin:
         query(request)
         context, node = self._context, self._context.node
         progress = {entry.partition: progress_json(entry) for entry in node.progress()}
-        stopped = node.problems()
+        stopped, builds = node.problems(), node.builds()
         statistics = context.metrics.statistics()
         partitions: list[dict[str, Any]] = []
         for partition in range(node.application.partitions):
@@ -98,6 +107,8 @@ class Admin:
             if partition in progress:
                 entry |= progress[partition]
                 entry["statistics"] = statistics.get(f"partition {partition}", {})
+            if partition in builds:
+                entry["builds"] = [build_json(build) for build in builds[partition]]
             if partition in stopped:
                 entry["problem"] = stopped[partition]
             partitions.append(entry)

@@ -178,9 +178,10 @@ class ViewPicture:
     def __init__(self, context: Context, request: Request, options: tuple[str, ...]) -> None:
         self._context = context
         self._name = segment(request, "view")
-        view = _view_type(context.node.application, self._name)
-        self.given = query(request, (*criteria.column_names(view.key), *options))
         self.workspace = workspace_of(request)
+        serving = context.node.serving(context.node.partition_of(self.workspace))
+        view = _view_type(serving, self._name)
+        self.given = query(request, (*criteria.column_names(view.key), *options))
         self._parse(view)
 
     def _parse(self, view: ViewType) -> tuple[Selection, Tree | None]:

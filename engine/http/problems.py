@@ -13,7 +13,7 @@ import orjson
 from starlette.responses import Response
 
 from engine.errors import CATALOG, Code, EngineError, UnavailableError
-from engine.model import Phase, Progress
+from engine.model import BuildProgress, Phase, Progress
 
 RETRY_AFTER_S = 1
 RETRY_AFTER_MAX_S = 60
@@ -137,6 +137,19 @@ def progress_json(entry: Progress) -> dict[str, Any]:
         "target_offset": entry.target_offset,
         "records_per_s": round(entry.records_per_s, 1),
         "eta_s": None if entry.eta_s is None else round(entry.eta_s, 1),
+    }
+
+
+def build_json(build: BuildProgress) -> dict[str, Any]:
+    """Return a new generation's progress as /v1/partitions shows it."""
+    return {
+        "view": build.view,
+        "generation": build.generation,
+        "applied_offset": build.applied_offset,
+        "target_offset": build.target_offset,
+        "records_per_s": round(build.records_per_s, 1),
+        "eta_s": None if build.eta_s is None else round(build.eta_s, 1),
+        "problem": build.problem or None,
     }
 
 

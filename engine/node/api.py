@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from engine.application import Application
-from engine.model import LogRecord, Lookup, NodeBeat, Progress, Reply
+from engine.model import BuildProgress, LogRecord, Lookup, NodeBeat, Progress, Reply
 from engine.node.feed import Callback
 from engine.partition.reading import PartitionReader
 
@@ -39,6 +39,10 @@ class NodeApi(Protocol):
     @property
     def application(self) -> Application:
         """Return the application as the newest partition here runs it, else the folder's."""
+        ...
+
+    def serving(self, partition: int) -> Application:
+        """Return the application as a partition runs it: its views are those that count there."""
         ...
 
     def partition_of(self, workspace: str) -> int:
@@ -95,6 +99,10 @@ class NodeApi(Protocol):
 
     def progress(self) -> Sequence[Progress]:
         """Return one entry per partition held here, the owned ones with phase OWNING."""
+        ...
+
+    def builds(self) -> Mapping[int, Sequence[BuildProgress]]:
+        """Return how far views' new generations are, by partition; the old ones answer."""
         ...
 
     def problems(self) -> Mapping[int, str]:

@@ -16,7 +16,7 @@ import structlog
 from engine import __version__, limits, wire
 from engine.application import Application
 from engine.errors import EngineError, StoreError, UnavailableError
-from engine.model import LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
+from engine.model import BuildProgress, LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
 from engine.node.api import Route, Where
 from engine.node.feed import Callback, Feed
 from engine.node.gate import Gate
@@ -259,11 +259,16 @@ class Node:
     def application(self) -> Application:
         """Return the application as the newest partition here runs it, else the folder's."""
         running = [
-            replica.applications[max(replica.applications)]
+            serving
             for replica in list(self._replicas.values())
-            if replica.applications
+            if (serving := replica.serving) is not None
         ]
         return max(running, key=lambda found: found.index, default=self._parts.application)
+
+    def serving(self, partition: int) -> Application:
+        """Return the application as a partition runs it: its views are those that count there."""
+        replica = self._replicas.get(partition)
+        return (replica.serving if replica else None) or self.application
 
     def partition_of(self, workspace: str) -> int:
         """Return the partition of a workspace."""
@@ -363,6 +368,11 @@ class Node:
     def progress(self) -> Sequence[Progress]:
         """Return one entry per partition held here."""
         return [replica.progress() for replica in list(self._replicas.values())]
+
+    def builds(self) -> Mapping[int, Sequence[BuildProgress]]:
+        """Return how far views' new generations are, by partition; the old ones answer."""
+        held = list(self._replicas.items())
+        return {partition: builds for partition, one in held if (builds := one.builds())}
 
     def problems(self) -> Mapping[int, str]:
         """Return why partitions of this node are not served, by partition."""

@@ -50,6 +50,7 @@ class Follower:
         self.claim_time_ms = 0  # append time of the last counting Owner that was read
         self.void_claims: set[bytes] = set()  # ids of claims read that didn't count
         self.builder = builder
+        self.serving: Application | None = None  # with its views as they count
         self._run = Batch()
         self._held: Batch | None = None  # from a Switch on, whose views are not built yet
 
@@ -76,6 +77,7 @@ class Follower:
         generations: Generations | None = None
         if position.host.application:
             generations = generations_of(known, position.host.application, self.ledger.waiting)
+            self.serving = generations.application
         self._host.open(self._partition, known, position, generations and generations.views)
         if generations is not None:
             self.builder.follow(generations, known)
@@ -85,8 +87,8 @@ class Follower:
         newest = self.applications.newest()
         if newest is not None:
             known = {table.table for table in newest.tables if table.kind == "view"}
-            live = counting_tables(newest, self.ledger.waiting)
-            self.ledger.sweep(known - live - {view.table for view in newest.views.values()})
+            live = counting_tables(newest, self.ledger.waiting) | _declared(newest)
+            self.ledger.sweep(known - live)
 
     def verify(self, bounds: Bounds) -> bool:
         """Return True once the store is known to stand in this very log (R3).
@@ -182,8 +184,11 @@ class Follower:
 
     def _put_in_force(self, application: Application, value: bytes) -> None:
         known, before = self.applications.by_index, self._counting()
+        replaced = known.get(application.index - 1)
+        if replaced is not None:
+            before |= _declared(replaced)  # among them what was being built
         waiting = waiting_behind(known, application.index, self.ledger.waiting)
-        lost = before - counting_tables(application, waiting)
+        lost = before - counting_tables(application, waiting) - _declared(application)
         turn = Turn(waiting, {}, frozenset(lost))
         self.ledger.apply_application(application.index, value, self.state, turn)
         self._open_host()
@@ -277,3 +282,7 @@ class Follower:
                 "Keep the folder for analysis and let the partition rebuild from the log",
                 offset=offset,
             )
+
+
+def _declared(application: Application) -> set[int]:
+    return {view.table for view in application.views.values()}

@@ -44,6 +44,11 @@ class Shown:
         """Return every application its rows may name, by index."""
         return self._follower.applications.by_index if self._follower else {}
 
+    @property
+    def serving(self) -> Application | None:
+        """Return the application in force with its views as they count; None before the first."""
+        return self._follower.serving if self._follower else None
+
     def slowest(self) -> Mapping[str, int]:
         """Return the workspaces whose commands waited longest lately, in ms."""
         now_ms = self._ports.clock.now_ms()

@@ -151,6 +151,23 @@ def test_a_reader_meets_what_another_appends_later(world):
         assert read(world, reader, 1)[0].value == value
 
 
+def test_the_history_is_read_beside_the_log_and_moves_nothing_there(world):
+    log, history = world.logs.event_log(1), world.logs.history(1)
+    begin = log.bounds().end
+    values = [b"%d" % number for number in range(6)]
+    for value in values:
+        append(world, log, value)
+    log.seek(begin)
+    assert [record.value for record in read(world, log, 2)] == values[:2]
+    history.seek(begin)
+    assert [record.value for record in read(world, history, 4)] == values[:4]
+    assert [record.value for record in read(world, log, 4)] == values[2:]
+    history.rest()
+    assert len(history.take(10)) == 0
+    history.seek(begin + 5)
+    assert [record.value for record in read(world, history, 1)] == values[5:]
+
+
 def test_two_writers_keep_their_own_order(world):
     writers = [world.logs.event_log(0), world.logs.event_log(0)]
     begin = writers[0].bounds().end

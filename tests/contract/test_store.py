@@ -48,6 +48,29 @@ def test_an_empty_write_is_harmless(store_world):
     assert store_world.store.get(b"a") is None
 
 
+def test_a_range_is_deleted_and_views_still_show_it(store_world):
+    store, expected = filled(store_world)
+    view = store.view()
+    store.delete_range(b"key 010", b"key 290")
+    assert store.get_many([b"key 009", b"key 010", b"key 289", b"key 290"]) == [
+        b"value 9",
+        None,
+        None,
+        b"value 290",
+    ]
+    later = store.view()
+    assert rows(later) == expected[:10] + expected[290:]
+    assert rows(later, reverse=True) == (expected[:10] + expected[290:])[::-1]
+    assert rows(view) == expected
+    assert view.get(b"key 010") == b"value 10"
+    store.write([(b"key 010", b"again")])
+    store.delete_range(b"key 290", b"key 290")
+    store.delete_range(b"key 299", b"key 010")
+    assert store.get_many([b"key 010", b"key 290"]) == [b"again", b"value 290"]
+    later.close()
+    view.close()
+
+
 def test_scan_goes_in_key_order_from_start_to_before_end(store_world):
     store, expected = filled(store_world)
     view = store.view()
