@@ -7,6 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.application.building import Parts, build
+from engine.application.compat import diff
+from engine.application.differences import renames
+from engine.application.record import from_record, numbered, to_record
 from engine.application.tables import newest
 from engine.application.types import Application
 from engine.errors import ApplicationError
@@ -111,8 +114,10 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def made(manifest: dict[str, Any], previous: Application | None = None) -> Application:
-    lines = ['application = { name = "a", version = "1.0.0", partitions = 1 }']
+def made(
+    manifest: dict[str, Any], previous: Application | None = None, version: str = "1.0.0"
+) -> Application:
+    lines = [f'application = {{ name = "a", version = "{version}", partitions = 1 }}']
     lines += [f"{section} = {toml(entries)}" for section, entries in manifest.items()]
     lines.append('extensions.e = { python = "e:E" }')
     parts = Parts("\n".join(lines), {"r.avsc": SCHEMA}, {"e": b""}, "application.toml")
@@ -147,3 +152,40 @@ def test_a_manifest_is_an_application_or_an_error(manifest: dict[str, Any]) -> N
     # The same again on the tables that were given: nothing is given anew.
     assert made(manifest, application).tables == application.tables
     assert set(newest(application.tables).values()) == set(application.tables)
+
+
+# Two manifests that are alike: what the second changes is drawn anew.
+PAIRS = st.tuples(MANIFEST, MANIFEST, st.booleans()).map(
+    lambda drawn: (
+        drawn[0],
+        {**drawn[0], **drawn[1], "records": {**drawn[0]["records"], **drawn[1]["records"]}}
+        if drawn[2]
+        else drawn[1],
+    )
+)
+
+
+@settings(max_examples=500)
+@given(PAIRS)
+def test_any_two_applications_have_a_difference_and_numbers(
+    manifests: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    try:
+        first = numbered(made(manifests[0]), None)
+        made(manifests[1])
+    except ApplicationError:
+        return
+    second = numbered(made(manifests[1], version="1.1.0"), first)
+    changes = diff(first, second)
+    assert from_record(to_record(second, first), {"e": b""}) == numbered(second, first)
+    held = newest(second.tables)
+    assert len({(entry.kind, entry.table) for entry in held.values()}) == len(held)
+    before = {after: name for name, after in renames(first.records, second.records).items()}
+    for after, name in before.items():
+        assert first.records[name].table == second.records[after].table
+    if changes.deployable:
+        assert set(before.values()) == set(first.records)
+        for unique in second.uniques.values():
+            if unique.record in before:
+                known = first.uniques[f"{before[unique.record]}.{unique.name}"]
+                assert known.number == unique.number
