@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import structlog
@@ -19,11 +18,10 @@ from engine.errors import EngineError, StoreError, UnavailableError
 from engine.model import BuildProgress, LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
 from engine.node.api import Route, Where
 from engine.node.feed import Callback, Feed
-from engine.node.gate import Gate
+from engine.node.parts import Parts
 from engine.node.routing import RoutingTable
 from engine.partition.reading import PartitionReader
 from engine.partition.replica import Replica
-from engine.ports import Clock, Directory, Logs, Membership, Random
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger("partita.node")
@@ -32,23 +30,6 @@ IDLE_WAIT_MS = 5
 OPEN_RETRY_MS = 1_000
 STOP_WAIT_MS = 10_000
 READABLE = frozenset({Phase.OWNING, Phase.RELEASING})
-
-
-@dataclass(slots=True, frozen=True)
-class Parts:
-    """What the assembly makes a node of."""
-
-    name: str
-    application: Application
-    logs: Logs
-    membership: Membership
-    directory: Directory
-    gate: Gate
-    open_replica: Callable[[int], Replica]
-    clock: Clock
-    random: Random
-    http_url: str = ""
-    shared: Callable[[], Mapping[str, int | float]] = dict  # counters of what partitions share
 
 
 def _fault(partition: int, fault: BaseException) -> EngineError:

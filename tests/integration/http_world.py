@@ -18,7 +18,8 @@ from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.model import MembershipChange, NodeBeat
 from engine.node.api import NodeApi
 from engine.node.gate import Gate
-from engine.node.node import Node, Parts
+from engine.node.node import Node
+from engine.node.parts import Parts
 from engine.partition.building import BuildPorts
 from engine.partition.processor import Ports
 from engine.partition.replica import Identity, Replica

@@ -1,0 +1,26 @@
+"""What the assembly makes a node of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from engine.application import Application
+from engine.node.gate import Gate
+from engine.partition.replica import Replica
+from engine.ports import Clock, Directory, Logs, Membership, Random
+
+
+@dataclass(slots=True, frozen=True)
+class Parts:
+    """A node's logs, peers, clock and the way to open a replica."""
+
+    name: str
+    application: Application
+    logs: Logs
+    membership: Membership
+    directory: Directory
+    gate: Gate
+    open_replica: Callable[[int], Replica]
+    clock: Clock
+    random: Random
+    http_url: str = ""
+    shared: Callable[[], Mapping[str, int | float]] = dict  # counters of what partitions share
