@@ -17,6 +17,7 @@ from engine.application import Application
 from engine.errors import EngineError, StoreError, UnavailableError
 from engine.model import BuildProgress, LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
 from engine.node.api import Route, Where
+from engine.node.counters import joined
 from engine.node.feed import Callback, Feed
 from engine.node.parts import Parts
 from engine.node.routing import RoutingTable
@@ -239,12 +240,8 @@ class Node:
     @property
     def application(self) -> Application:
         """Return the application as the newest partition here runs it, else the folder's."""
-        running = [
-            serving
-            for replica in list(self._replicas.values())
-            if (serving := replica.serving) is not None
-        ]
-        return max(running, key=lambda found: found.index, default=self._parts.application)
+        found = filter(None, [one.serving for one in list(self._replicas.values())])
+        return max(found, key=lambda one: one.index, default=self._parts.application)
 
     def serving(self, partition: int) -> Application:
         """Return the application as a partition runs it: its views are those that count there."""
@@ -352,8 +349,7 @@ class Node:
 
     def builds(self) -> Mapping[int, Sequence[BuildProgress]]:
         """Return how far views' new generations are, by partition; the old ones answer."""
-        held = list(self._replicas.items())
-        return {partition: builds for partition, one in held if (builds := one.builds())}
+        return {at: builds for at, one in list(self._replicas.items()) if (builds := one.builds())}
 
     def problems(self) -> Mapping[int, str]:
         """Return why partitions of this node are not served, by partition."""
@@ -377,19 +373,9 @@ class Node:
 
     def statistics(self) -> Mapping[str, Mapping[str, int | float]]:
         """Return counters by component."""
-        parts = {
-            f"partition {partition}": replica.statistics()
-            for partition, replica in list(self._replicas.items())
-        }
-        slowest = {
-            workspace: waited_ms
-            for replica in list(self._replicas.values())
-            for workspace, waited_ms in replica.slowest().items()
-        }
-        return {
-            **parts,
-            "slowest_workspaces": slowest,
+        shared = {
             "gate": self._parts.gate.statistics(),
             "logs": self._parts.logs.statistics(),
             "memory": self._parts.shared(),
         }
+        return joined(self._replicas, shared)

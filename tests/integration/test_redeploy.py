@@ -1,0 +1,113 @@
+"""A changed projector on a running node, with RocksDB and over HTTP."""
+
+import json
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.assembly import Engine
+from engine.settings import load_settings
+from engine.simulator import run as simulator
+
+LEDGERS = Path(simulator.__file__).parent
+WAIT_S = 60
+
+
+def started(folder: Path, data: Path) -> Engine:
+    flags = {"data": data, "log": {"kind": "embedded"}, "http": {"port": 0}}
+    engine = Engine(load_settings(None, flags), folder)
+    engine.start()
+    wait(engine.node.ready)
+    return engine
+
+
+def wait(done: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def ask(engine: Engine, path: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(engine.server.url + path, data, headers)
+    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+        return json.load(answer)
+
+
+def move(engine: Engine, workspace: str, amount: int) -> None:
+    ask(engine, f"/v1/workspaces/{workspace}/commands/move", {"amount": amount})
+
+
+def rows(engine: Engine, workspace: str, query: str = "") -> list[Any]:
+    return ask(engine, f"/v1/workspaces/{workspace}/views/entry{query}")["rows"]
+
+
+def built(engine: Engine) -> bool:
+    partitions = ask(engine, "/v1/partitions")["partitions"]
+    return not any("builds" in partition for partition in partitions)
+
+
+def test_an_edited_projector_is_deployed_by_a_restart(tmp_path: Path) -> None:
+    folder, data = tmp_path / "ledger", tmp_path / "data"
+    shutil.copytree(LEDGERS / "ledger", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    engine = started(folder, data)
+    for number in range(5):
+        for workspace in ("a", "b", "c"):
+            move(engine, workspace, number + 1)
+    assert rows(engine, "a", "?number=2") == [{"number": 2, "balance": 3}]
+    engine.stop()
+
+    shutil.rmtree(folder)
+    shutil.copytree(LEDGERS / "ledger_next", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    engine = started(folder, data)
+    move(engine, "a", 100)
+    wait(lambda: built(engine))
+    found = rows(engine, "a")
+    assert [(row["balance"], row["number"], row["times"]) for row in found] == [
+        (1, 1, 1),
+        (3, 2, 1),
+        (6, 3, 1),
+        (10, 4, 1),
+        (15, 5, 1),
+        (115, 6, 1),
+    ]
+    assert [row["number"] for row in rows(engine, "b", "?balance=6")] == [3]
+    engine.stop()
+
+    shutil.rmtree(data / "ledger" / "stores")
+    engine = started(folder, data)
+    assert rows(engine, "a") == found
+    engine.stop()
+
+
+def test_a_projector_that_fails_leaves_the_node_ready_and_says_why(tmp_path: Path) -> None:
+    folder, data = tmp_path / "ledger", tmp_path / "data"
+    shutil.copytree(LEDGERS / "ledger", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    engine = started(folder, data)
+    move(engine, "a", 7)
+    engine.stop()
+    manifest = folder / "application.toml"
+    text = manifest.read_text().replace("1.0.0", "1.1.0").replace("revision = 1", "revision = 2")
+    manifest.write_text(text)
+    code = folder / "ledger.py"
+    code.write_text(code.read_text().replace('row = ctx.put("entry"', 'row = ctx.put("entries"'))
+    engine = started(folder, data)
+
+    def problems() -> list[str]:
+        partitions = ask(engine, "/v1/partitions")["partitions"]
+        builds = [build for one in partitions for build in one.get("builds", [])]
+        return [build["problem"] for build in builds if build["problem"]]
+
+    wait(lambda: bool(problems()))
+    assert "KeyError" in problems()[0]
+    assert ask(engine, "/health/ready")["status"] == "ready"
+    move(engine, "a", 3)
+    assert [row["balance"] for row in rows(engine, "a")] == [7, 10]
+    with urllib.request.urlopen(f"{engine.server.url}/metrics", timeout=WAIT_S) as page:
+        assert b'partita_view_builds_failed{partition="' in page.read()
+    engine.stop()
