@@ -164,23 +164,23 @@ CATALOG: dict[str, tuple[str, str, str]] = {
         "A schema is wrong",
         "An .avsc file is missing, is not Avro, or uses a type that the engine doesn't support.",
         (
-            "Use: boolean int long float double string bytes fixed enum, date, timestamps, decimal, "
-            'arrays of records or scalars, and ["null", T].'
+            "Use: boolean int long float double string bytes fixed enum, date, timestamps, "
+            'decimal, arrays of records or scalars, and ["null", T].'
         ),
     ),
     "E1104": (
         "An extension can't be loaded",
         (
-            "The .wasm or Python file is missing, asks for a name that the application doesn't have, "
-            "or imports something that ABI v1 doesn't offer."
+            "The .wasm or Python file is missing, asks for a name that the application doesn't "
+            "have, or imports something that ABI v1 doesn't offer."
         ),
         "The message names the import or the name. Build it with `partita extension build FOLDER`.",
     ),
     "E1105": (
         "The change of the application is refused",
         (
-            "The new application could not read what the old one has written, or its version is not "
-            "higher than the one in force."
+            "The new application could not read what the old one has written, or its version is "
+            "not higher than the one in force."
         ),
         "`partita app diff OLD NEW` lists every change and why it is refused.",
     ),
@@ -210,8 +210,8 @@ CATALOG: dict[str, tuple[str, str, str]] = {
     "E1204": (
         "The store belongs to another log",
         (
-            "The record before the store's position is not the one it has applied, or the topic was "
-            "deleted and made again."
+            "The record before the store's position is not the one it has applied, or the topic "
+            "was deleted and made again."
         ),
         "Check the broker address and the topic prefix; else move the partition's folder away.",
     ),
