@@ -81,6 +81,7 @@ def _routes(context: Context, forwarder: Forwarder, hub: Hub) -> list[Route]:
         _get("/health/ready", admin.ready),
         _get("/metrics", admin.metrics),
         _get("/openapi.json", admin.openapi),
+        _get("/docs", admin.docs),
         _get("/problems/{code}", admin.problem),
         _get("/v1/partitions", admin.partitions),
         _route(_WORKSPACE + "/commands/{command}", command, "GET", "POST"),

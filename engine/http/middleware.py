@@ -23,7 +23,8 @@ from engine.http.problems import HttpCode, Problem, from_error
 
 ROUTE = "partita.route"
 GONE_STATUS = 499  # as proxies count a client that hung up before its request was whole
-_OPEN = frozenset({"/health/live", "/health/ready"})
+# The page holds nothing of the application: it asks for the token, and then for the document.
+_OPEN = frozenset({"/health/live", "/health/ready", "/docs"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -3,332 +3,375 @@
 from typing import Any
 
 from engine.application import Application
-from engine.application.types import KeyColumn
+from engine.application.types import CommandType, Field, KeyColumn, RecordType, ViewType
+from engine.http import openapi_parts as parts
+from engine.http.openapi_node import node_paths
+from engine.http.openapi_parts import (
+    OF_QUERIES,
+    OF_STREAMS,
+    OF_WORKSPACES,
+    PICTURE_HEADERS,
+    answer,
+    parameter,
+    ref,
+    responses,
+)
 from engine.http.openapi_schemas import (
-    COLUMNS,
     COUNT,
     ID,
+    IDS,
     PICTURE,
     Schema,
+    args_schema,
+    changes_schema,
+    obj,
     outcome,
     problem,
     record_schema,
     row_schema,
+    stored_schema,
 )
-from engine.http.problems import MEDIA_TYPE
-from engine.limits import (
-    QUERY_LIMIT_DEFAULT,
-    QUERY_LIMIT_MAX,
-    WORKSPACE_BYTES_MAX,
-)
+from engine.http.problems import HttpCode
+from engine.partition.selection import COLUMN_FIELDS
+
+_BASE = "/v1/workspaces/{workspace}"
+_ID = KeyColumn("id", "long")
+_ROOT = KeyColumn("root", "long")
 
 
 def openapi(application: Application) -> dict[str, Any]:
     """Return the document."""
-    paths: dict[str, Any] = {}
-    schemas: dict[str, Schema] = {"Problem": problem(), "Outcome": outcome()}
-    base = "/v1/workspaces/{workspace}"
-    for command in application.commands.values():
-        schemas[f"{command.name}.args"] = record_schema(command.args)
-        if command.result is not None:
-            schemas[f"{command.name}.result"] = record_schema(command.result)
-        result = _ref(f"{command.name}.result") if command.result is not None else None
-        paths[f"{base}/commands/{command.name}"] = {"post": _command(command.name, result)}
-    paths[f"{base}/commands/{{command_id}}"] = {"get": _command_get()}
-    for record in application.records.values():
-        schemas[f"{record.name}.record"] = record_schema(record.schema)
-        paths[f"{base}/records/{record.name}/{{id}}"] = {"get": _record(record.name)}
-    for view in application.views.values():
-        schemas[f"{view.name}.row"] = row_schema(view.schema, view.key)
-        paths[f"{base}/views/{view.name}"] = {"get": _view(view.name, view.key)}
-    paths[f"{base}/events"] = {"get": _events()}
-    paths |= _admin()
+    document = _Document(application)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": application.name,
             "version": application.version,
-            "description": "Generated from the application's manifest and schemas.",
+            "description": "Generated from the application's manifest and schemas. "
+            "What is unknown or mistyped in a request is an error, never ignored.",
         },
-        "paths": paths,
+        "servers": [{"url": "/"}],
+        "tags": [
+            {"name": "commands", "description": "Requests to change a workspace."},
+            {"name": "records", "description": "What a workspace holds."},
+            {"name": "views", "description": "What projectors make of it."},
+            {"name": "events", "description": "What has become of every command."},
+            {"name": "node", "description": "The node itself."},
+        ],
+        "paths": document.paths(),
         "components": {
-            "schemas": schemas,
+            "schemas": document.schemas,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],
     }
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
+class _Document:
+    """Collects components while it makes paths."""
 
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self.schemas: dict[str, Schema] = {"Problem": problem(), "Outcome": outcome()}
+        for command in application.commands.values():
+            name = f"{command.name}.args"
+            if command.generic:
+                self.schemas[name] = changes_schema(application, command.generic)
+            else:
+                self.schemas[name] = args_schema(command.args)
+            if command.result is not None:
+                self.schemas[f"{command.name}.result"] = record_schema(command.result)
+        for record in application.records.values():
+            self.schemas[f"{record.name}.record"] = record_schema(record.schema)
+            self.schemas[f"{record.name}.stored"] = stored_schema(record)
+        for view in application.views.values():
+            self.schemas[f"{view.name}.row"] = row_schema(view.schema, view.key)
 
-def _parameter(
-    name: str, where: str, schema: Schema, text: str, *, required: bool = False
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": where,
-        "required": required or where == "path",
-        "schema": schema,
-        "description": text,
-    }
+    def paths(self) -> dict[str, Any]:
+        """Return all paths."""
+        found: dict[str, Any] = {}
+        for command in self._application.commands.values():
+            found[f"{_BASE}/commands/{command.name}"] = {"post": self._command(command)}
+        found[f"{_BASE}/commands/{{command_id}}"] = {"get": self._command_get()}
+        for record in self._application.records.values():
+            if record.kind == "operation":
+                continue
+            path = f"{_BASE}/records/{record.name}"
+            found[path] = {"get": self._records(record)}
+            found[f"{path}/{{id}}"] = {"get": self._record(record)}
+            found[f"{path}/{{id}}/changes"] = {"get": self._record_changes(record)}
+        for view in self._application.views.values():
+            path = f"{_BASE}/views/{view.name}"
+            found[path] = {"get": self._view(view)}
+            found[f"{path}/changes"] = {"get": self._view_changes(view)}
+        found[f"{_BASE}/events"] = {"get": self._events()}
+        found[f"{_BASE}/events/changes"] = {"get": self._event_changes()}
+        return found | node_paths(self.schemas)
 
+    def _answer(self, schema: Schema, text: str) -> dict[str, Any]:
+        return answer(schema, text, self.schemas) | {"headers": PICTURE_HEADERS}
 
-_WORKSPACE = _parameter(
-    "workspace",
-    "path",
-    {"type": "string", "minLength": 1, "maxLength": WORKSPACE_BYTES_MAX},
-    "The client's key: 1 to 256 bytes of UTF-8, percent-encoded.",
-)
-_MIN_SEQUENCE = _parameter(
-    "min_sequence",
-    "query",
-    COUNT,
-    "Answer from this sequence of the partition on: read your own writes.",
-)
-_LIMIT = _parameter(
-    "limit",
-    "query",
-    {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": QUERY_LIMIT_MAX,
-        "default": QUERY_LIMIT_DEFAULT,
-    },
-    "At most so many entries.",
-)
-
-
-def _json(schema: Schema, text: str) -> dict[str, Any]:
-    return {"description": text, "content": {"application/json": {"schema": schema}}}
-
-
-_TEXTS = {
-    "400": "The request is wrong; `code` and `field` say where.",
-    "401": "The token is missing or wrong.",
-    "404": "There is no such thing; `code` says which.",
-    "405": "The method is not allowed.",
-    "409": "`sequence_mismatch`, or `id_conflict`: the id was used for another command.",
-    "410": "It may have been decided long ago, but is no longer in the log.",
-    "413": "Too large.",
-    "415": "The body is not application/json.",
-    "421": "Without a token, a node on loopback answers for localhost only.",
-    "422": "The command was rejected; `code` says why, `sequence` where it is recorded.",
-    "429": "Too much is waiting; try again after Retry-After.",
-    "500": "A fault inside the engine.",
-    "503": "Not now; the same request may be tried again after Retry-After.",
-}
-
-
-def _responses(success: dict[str, Any], *statuses: int) -> dict[str, Any]:
-    """Return the responses of an operation: those that all have, and its own."""
-    answers = dict(success)
-    for status in sorted({*statuses, 400, 401, 421, 429, 500, 503}):
-        answer: dict[str, Any] = {
-            "description": _TEXTS[str(status)],
-            "content": {MEDIA_TYPE: {"schema": _ref("Problem")}},
-        }
-        if status in {429, 503}:
-            answer["headers"] = {
-                "Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}
-            }
-        answers[str(status)] = answer
-    return answers
-
-
-def _command(name: str, result: Schema | None) -> dict[str, Any]:
-    answer: Schema = {
-        "type": "object",
-        "properties": {
+    def _command(self, command: CommandType) -> dict[str, Any]:
+        accepted: dict[str, Schema] = {
             "command_id": ID,
             **PICTURE,
             "workspace_sequence": COUNT,
             "code": {"const": ""},
             "duplicate": {"type": "boolean"},
-            **({"result": result} if result else {}),
-        },
-        "required": [
-            "command_id",
-            "partition",
-            "sequence",
-            "workspace_sequence",
-            "code",
-            "duplicate",
-        ],
-    }
-    later: Schema = {
-        "type": "object",
-        "properties": {"command_id": ID, "partition": COUNT},
-        "required": ["command_id", "partition"],
-    }
-    headers = [
-        _parameter(
-            "Idempotency-Key",
-            "header",
-            {"type": "string", "minLength": 1, "maxLength": 255},
-            "The command's id: a UUID as it is, other text hashed. The same key, once decided, "
-            "gets the first outcome again.",
-        ),
-        _parameter(
-            "Prefer",
-            "header",
-            {"type": "string"},
-            "respond-async: answer 202 once the log has the command.",
-        ),
-        _parameter(
-            "Expected-Sequence",
-            "header",
-            COUNT,
-            "Reject unless it is the workspace's last accepted sequence.",
-        ),
-        _parameter("traceparent", "header", {"type": "string"}, "W3C trace context."),
-    ]
-    return {
-        "operationId": f"command.{name}",
-        "summary": f"Publish {name} and wait for its outcome",
-        "tags": ["commands"],
-        "parameters": [_WORKSPACE, *headers],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": _ref(f"{name}.args")}},
-        },
-        "responses": _responses(
-            {
-                "200": _json(answer, "Accepted."),
-                "202": _json(later, "Published; Location will have the outcome."),
+        }
+        if command.generic:
+            accepted["ids"] = IDS
+        elif command.result is not None:
+            accepted["result"] = ref(f"{command.name}.result")
+        later = obj({"command_id": ID, "partition": COUNT})
+        published = answer(later, "Published; Location will have the outcome.", self.schemas)
+        location = {"schema": {"type": "string"}, "description": "Where the outcome will be."}
+        body = ref(f"{command.name}.args")
+        example = parts.sample(body, self.schemas)
+        done = obj(accepted, optional=("ids", "result"))
+        return {
+            "operationId": f"command.{command.name}",
+            "summary": f"Publish {command.name} and wait for its outcome",
+            "description": _of_command(command),
+            "tags": ["commands"],
+            "parameters": [parts.WORKSPACE, *_COMMAND_HEADERS],
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": body, "example": example}},
             },
-            *(404, 409, 410, 413, 415, 422),
-        ),
-    }
+            "responses": responses(
+                {
+                    "200": answer(done, "Accepted.", self.schemas),
+                    "202": published | {"headers": {"Location": location}},
+                },
+                parts.of_commands(command.errors),
+            ),
+        }
 
+    def _command_get(self) -> dict[str, Any]:
+        unknown: dict[int, parts.Codes] = {
+            404: {HttpCode.UNKNOWN_COMMAND_ID: "no outcome of this command is known"},
+            410: {HttpCode.GONE: "the log no longer holds this outcome"},
+        }
+        decided = answer(ref("Outcome"), "Decided.", self.schemas)
+        return {
+            "operationId": "command-outcome",
+            "summary": "The outcome of a command, accepted or rejected",
+            "tags": ["commands"],
+            "parameters": [
+                parts.WORKSPACE,
+                parameter("command_id", "path", ID, "The command's id."),
+            ],
+            "responses": responses({"200": decided}, unknown),
+        }
 
-def _command_get() -> dict[str, Any]:
-    return {
-        "operationId": "command-outcome",
-        "summary": "The outcome of a command, accepted or rejected",
-        "tags": ["commands"],
-        "parameters": [_WORKSPACE, _parameter("command_id", "path", ID, "The command's id.")],
-        "responses": _responses({"200": _json(_ref("Outcome"), "Decided.")}, 404, 410),
-    }
+    def _record(self, record: RecordType) -> dict[str, Any]:
+        stored = self.schemas[f"{record.name}.stored"]["properties"]
+        body = obj({**PICTURE, "type": {"const": record.name}, **stored}, optional=["children"])
+        return {
+            "operationId": f"record.{record.name}",
+            "summary": f"One {record.name} as it stands, with what is nested in it",
+            "tags": ["records"],
+            "parameters": [*_one_record(record), parts.MIN_SEQUENCE],
+            "responses": responses(
+                {"200": self._answer(body, "The record.")}, OF_QUERIES, _no_record(record)
+            ),
+        }
 
+    def _records(self, record: RecordType) -> dict[str, Any]:
+        key = (_ROOT, _ID) if record.parent else (_ID,)
+        ids = (*key, KeyColumn("parent", "long")) if record.parent else key
+        fields = _fields(ids, record.schema.by_name)
+        body = {"type": {"const": record.name}, **_page(ref(f"{record.name}.stored"))}
+        return {
+            "operationId": f"records.{record.name}",
+            "summary": f"Every {record.name} of a workspace: filtered, then ordered, then paged",
+            "tags": ["records"],
+            "parameters": [
+                parts.WORKSPACE,
+                *parts.columns(key),
+                parts.where(fields),
+                parts.order(fields),
+                parts.keys(record.schema.by_name),
+                parts.INACTIVE,
+                parts.LIMIT,
+                parts.AFTER,
+                parts.MIN_SEQUENCE,
+            ],
+            "responses": responses(
+                {"200": self._answer(obj({**PICTURE, **body}), "A page.")}, OF_QUERIES
+            ),
+        }
 
-def _record(name: str) -> dict[str, Any]:
-    body: Schema = {
-        "type": "object",
-        "properties": {
-            **PICTURE,
-            "type": {"const": name},
-            "id": COUNT,
-            "active": {"type": "boolean"},
-            "fields": _ref(f"{name}.record"),
-        },
-        "required": ["partition", "sequence", "type", "id", "active", "fields"],
-    }
-    return {
-        "operationId": f"record.{name}",
-        "summary": f"One {name} as it stands",
-        "tags": ["records"],
-        "parameters": [
-            _WORKSPACE,
-            _parameter("id", "path", COUNT, "The record's id; 0 for a singleton."),
-            _MIN_SEQUENCE,
-        ],
-        "responses": _responses({"200": _json(body, "The record.")}, 404),
-    }
+    def _view(self, view: ViewType) -> dict[str, Any]:
+        fields = _fields(view.key, view.schema.by_name)
+        body = obj({**PICTURE, **_page(ref(f"{view.name}.row"))})
+        return {
+            "operationId": f"view.{view.name}",
+            "summary": f"Rows of {view.name}: filtered, then ordered, then paged",
+            "tags": ["views"],
+            "parameters": [
+                parts.WORKSPACE,
+                *parts.columns(view.key),
+                parts.where(fields),
+                parts.order(fields),
+                parts.keys(fields),
+                parts.LIMIT,
+                parts.AFTER,
+                parts.MIN_SEQUENCE,
+            ],
+            "responses": responses({"200": self._answer(body, "A page of rows.")}, OF_QUERIES),
+        }
 
-
-def _view(name: str, key: tuple[KeyColumn, ...]) -> dict[str, Any]:
-    columns = [
-        _parameter(
-            column.name,
-            "query",
-            COLUMNS[column.kind],
-            "Rows with this key column; needs the columns before it."
-            if at
-            else "Rows with this key column.",
-        )
-        for at, column in enumerate(key)
-    ]
-    after = _parameter("after", "query", {"type": "string"}, "An earlier page's `next`.")
-    body: Schema = {
-        "type": "object",
-        "properties": {
-            **PICTURE,
-            "rows": {"type": "array", "items": _ref(f"{name}.row")},
-            "next": {"type": ["string", "null"]},
-        },
-        "required": ["partition", "sequence", "rows", "next"],
-    }
-    return {
-        "operationId": f"view.{name}",
-        "summary": f"Rows of {name}, in key order",
-        "tags": ["views"],
-        "parameters": [_WORKSPACE, *columns, _LIMIT, after, _MIN_SEQUENCE],
-        "responses": _responses({"200": _json(body, "A page of rows.")}, 404),
-    }
-
-
-def _events() -> dict[str, Any]:
-    after = _parameter("after", "query", COUNT, "A workspace sequence; outcomes behind it.")
-    body: Schema = {
-        "type": "object",
-        "properties": {
-            **PICTURE,
-            "events": {"type": "array", "items": _ref("Outcome")},
+    def _events(self) -> dict[str, Any]:
+        behind = parameter("after", "query", COUNT, "A workspace sequence; outcomes behind it.")
+        listed: dict[str, Schema] = {
+            "events": {"type": "array", "items": ref("Outcome")},
             "next": {"type": ["integer", "null"]},
-        },
-        "required": ["partition", "sequence", "events", "next"],
-    }
-    return {
-        "operationId": "events",
-        "summary": "The workspace's outcomes, in order",
-        "tags": ["events"],
-        "parameters": [_WORKSPACE, after, _LIMIT, _MIN_SEQUENCE],
-        "responses": _responses({"200": _json(body, "A page of outcomes.")}, 410),
-    }
+        }
+        gone: dict[int, parts.Codes] = {
+            410: {HttpCode.GONE: "the log no longer holds these outcomes"}
+        }
+        body = obj({**PICTURE, **listed})
+        return {
+            "operationId": "events",
+            "summary": "The workspace's outcomes, in order",
+            "tags": ["events"],
+            "parameters": [parts.WORKSPACE, behind, parts.LIMIT, parts.MIN_SEQUENCE],
+            "responses": responses(
+                {"200": self._answer(body, "A page of outcomes.")}, OF_WORKSPACES, gone
+            ),
+        }
+
+    def _view_changes(self, view: ViewType) -> dict[str, Any]:
+        fields = _fields(view.key, view.schema.by_name)
+        rows: Schema = {"type": "array", "items": ref(f"{view.name}.row")}
+        told = {
+            "state": obj({**PICTURE, "rows": rows}),
+            "reset": obj({**PICTURE, "rows": rows}),
+            "change": obj({**PICTURE, "put": rows, "remove": rows}),
+        }
+        return self._stream(
+            f"view.{view.name}.changes",
+            f"Changes of {view.name}: its rows, then what becomes of them",
+            "views",
+            [*parts.columns(view.key), parts.where(fields), parts.keys(fields)],
+            told,
+        )
+
+    def _record_changes(self, record: RecordType) -> dict[str, Any]:
+        stored = self.schemas[f"{record.name}.stored"]["properties"]
+        named: dict[str, Schema] = {**PICTURE, "type": {"const": record.name}}
+        told = {
+            "record": obj({**named, **stored}, optional=["children"]),
+            "absent": obj({**named, "id": COUNT}),
+        }
+        return self._stream(
+            f"record.{record.name}.changes",
+            f"One {record.name} whenever it is another",
+            "records",
+            _one_record(record)[1:],
+            told,
+        )
+
+    def _event_changes(self) -> dict[str, Any]:
+        behind = parameter("after", "query", COUNT, "Begin behind it; without it, now.")
+        told = {"outcome": ref("Outcome"), "reset": obj({"sequence": COUNT, "after": COUNT})}
+        return self._stream(
+            "events.changes", "Every outcome of the workspace as it comes", "events", [behind], told
+        )
+
+    def _stream(
+        self,
+        operation: str,
+        summary: str,
+        tag: str,
+        options: list[dict[str, Any]],
+        told: dict[str, Schema],
+    ) -> dict[str, Any]:
+        """Return an operation of server-sent events; each has a schema of its own."""
+        told = {**told, "problem": ref("Problem")}
+        lines = [
+            f"id: 1\nevent: {name}\ndata: {parts.compact(parts.sample(data, self.schemas))}\n\n"
+            for name, data in told.items()
+        ]
+        streamed = {
+            "description": "Server-sent events; the id of each is a sequence. A comment breaks "
+            "the silence every 15 s. A stream ends when the node no longer serves the partition: "
+            "connect again with Last-Event-ID.",
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": "".join(lines),
+                    "x-events": told,
+                }
+            },
+        }
+        return {
+            "operationId": operation,
+            "summary": summary,
+            "tags": [tag],
+            "parameters": [parts.WORKSPACE, *options, parts.LAST_EVENT_ID],
+            "responses": responses({"200": streamed}, OF_QUERIES, OF_STREAMS),
+        }
 
 
-def _admin() -> dict[str, Any]:
-    anything: Schema = {"type": "object"}
-    pages = {
-        "/": ("index", "What runs here"),
-        "/health/live": ("live", "The process is there"),
-        "/health/ready": ("ready", "All that this node is to serve is served; else 503"),
-        "/v1/partitions": ("partitions", "Who owns what, and how far it is"),
-        "/openapi.json": ("openapi", "This document"),
-    }
-    paths: dict[str, Any] = {
-        path: {
-            "get": {
-                "operationId": name,
-                "summary": text,
-                "tags": ["node"],
-                "responses": _responses({"200": _json(anything, text)}),
-            }
-        }
-        for path, (name, text) in pages.items()
-    }
-    # A probe wants the progress, not a problem.
-    not_ready = _json(anything, "Not yet: progress by partition.")
-    paths["/health/ready"]["get"]["responses"]["503"] = not_ready
-    metrics = {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    paths["/metrics"] = {
-        "get": {
-            "operationId": "metrics",
-            "summary": "The Prometheus page",
-            "tags": ["node"],
-            "responses": _responses({"200": metrics}),
-        }
-    }
-    code = _parameter("code", "path", {"type": "string"}, "A problem's code.")
-    paths["/problems/{code}"] = {
-        "get": {
-            "operationId": "problem",
-            "summary": "What a problem's code means",
-            "tags": ["node"],
-            "parameters": [code],
-            "responses": _responses({"200": _json(anything, "The explanation.")}, 404),
-        }
-    }
-    return paths
+_COMMAND_HEADERS = [
+    parameter(
+        "Idempotency-Key",
+        "header",
+        {"type": "string", "minLength": 1, "maxLength": 255},
+        "The command's id: a UUID as it is, other text hashed. The same key, once decided, "
+        "gets the first outcome again.",
+    ),
+    parameter(
+        "Prefer",
+        "header",
+        {"type": "string", "examples": ["respond-async"]},
+        "respond-async: answer 202 once the log has the command.",
+    ),
+    parameter(
+        "Expected-Sequence",
+        "header",
+        COUNT,
+        "Reject unless it is the workspace's last accepted sequence.",
+    ),
+    parameter("traceparent", "header", {"type": "string"}, "W3C trace context."),
+]
+
+
+def _of_command(command: CommandType) -> str:
+    said: list[str] = []
+    if command.creates:
+        said.append(f"Makes a workspace of the kind {command.creates}, where there is none.")
+    if command.deactivates:
+        said.append("Afterwards the workspace is gone.")
+    if command.generic:
+        said.append(f"Changes records of: {', '.join(command.generic)}.")
+    if command.secret:
+        said.append(f"Not kept: {', '.join(field.name for field in command.secret)}.")
+    return " ".join(said)
+
+
+def _one_record(record: RecordType) -> list[dict[str, Any]]:
+    found = [
+        parts.WORKSPACE,
+        parameter("id", "path", COUNT, "The record's id; 0 for a singleton."),
+    ]
+    if record.parent:
+        text = f"The id of the {record.root} that it is nested in."
+        found.append(parameter("root", "query", COUNT, text, required=True))
+    return [*found, parts.keys([*record.schema.by_name, *record.children]), parts.INACTIVE]
+
+
+def _no_record(record: RecordType) -> dict[int, parts.Codes]:
+    return {404: {HttpCode.UNKNOWN_RECORD: f"there is no {record.name} 1 in this workspace"}}
+
+
+def _fields(key: tuple[KeyColumn, ...], fields: Any) -> dict[str, Field]:
+    columns = {column.name: COLUMN_FIELDS[column.kind] for column in key}
+    return columns | dict(fields)
+
+
+def _page(entry: Schema) -> dict[str, Schema]:
+    return {"rows": {"type": "array", "items": entry}, "next": {"type": ["string", "null"]}}

@@ -83,8 +83,8 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
         self.headers = dict(headers or {})
         self.more = {name: value for name, value in more.items() if value is not None}
 
-    def response(self) -> Response:
-        """Return it as a response."""
+    def body(self) -> dict[str, Any]:
+        """Return its JSON object."""
         title = CATALOG[self.code][0] if self.code in CATALOG else _phrase(self.status)
         body: dict[str, Any] = {
             "type": f"/problems/{self.code}",
@@ -95,9 +95,13 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
         }
         if self.hint:
             body["hint"] = self.hint
+        return body | self.more
+
+    def response(self) -> Response:
+        """Return it as a response."""
         if self.status in _RETRY:
             self.headers.setdefault("Retry-After", str(RETRY_AFTER_S))
-        content = orjson.dumps(body | self.more, default=str)
+        content = orjson.dumps(self.body(), default=str)
         return Response(content, self.status, self.headers, MEDIA_TYPE)
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 from http_world import client, http_settings, start_node, wait_ready
 
@@ -264,3 +266,40 @@ async def test_a_stream_ends_with_its_workspace(node: Node, http: httpx.AsyncCli
             text = "\n".join([line async for line in one.aiter_lines()])
             assert text.index('"command":"burn"') < text.index("workspace_gone")
     await asyncio.to_thread(server.stop)
+
+
+async def test_the_document_describes_nested_records_and_generic_commands(
+    http: httpx.AsyncClient,
+) -> None:
+    ids = await library(http, "described")
+    document = (await http.get("/openapi.json")).json()
+    paths, components = document["paths"], document["components"]
+
+    def faults(content: dict[str, Any], value: Any) -> list[str]:
+        schema = {"components": components, **content["schema"]}
+        return [
+            str(fault) for fault in jsonschema_rs.Draft202012Validator(schema).iter_errors(value)
+        ]
+
+    base = W.format("{workspace}")
+    write = paths[base + "/commands/write"]["post"]
+    content = write["requestBody"]["content"]["application/json"]
+    assert faults(content, {"changes": [made("chapter", 1, 2, 1)]}) == []
+    assert faults(content, {"changes": [{"op": "create", "type": "pen", "fields": {"ink": 11}}]})
+    assert faults(content, {"changes": [{"op": "create", "type": "receipt"}]})
+    for path in (
+        f"/records/book/{ids['1']}",
+        "/records/book?keys=number,chapter.page.number",
+        f"/records/page/{ids['4']}?root={ids['1']}",
+        "/records/page",
+        "/events",
+    ):
+        answer = await http.get(W.format("described") + path)
+        named = base + re.sub(r"/[0-9]+", "/{id}", path.partition("?")[0])
+        described = paths[named]["get"]["responses"]["200"]["content"]["application/json"]
+        assert faults(described, answer.json()) == [], path
+        assert faults(described, described["example"]) == [], path
+    lend = paths[base + "/commands/lend"]["post"]["responses"]["422"]
+    examples = lend["content"]["application/problem+json"]["examples"]
+    assert examples["lent"]["value"]["detail"] == "It is lent already"
+    assert not [path for path in paths if "/records/receipt" in path]

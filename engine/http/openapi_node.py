@@ -1,0 +1,128 @@
+"""The part of the OpenAPI document that is the same for every application: the node's own pages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.http.openapi_parts import Codes, answer, parameter, responses
+from engine.http.openapi_schemas import COUNT, TEXT, Schema, obj
+from engine.http.problems import HttpCode
+
+_LIST: Schema = {"type": "array", "items": TEXT}
+_NUMBER: Schema = {"type": ["number", "null"]}
+_PROGRESS = obj(
+    {
+        "partition": COUNT,
+        "phase": TEXT,
+        "applied_offset": COUNT,
+        "target_offset": COUNT,
+        "records_per_s": {"type": "number"},
+        "eta_s": _NUMBER,
+    }
+)
+_READY = obj(
+    {
+        "status": {"enum": ["ready", "not ready"]},
+        "owned": COUNT,
+        "partitions": {"type": "array", "items": _PROGRESS},
+        "problems": {"type": "object", "additionalProperties": TEXT},
+    }
+)
+_INDEX = obj(
+    {
+        "application": TEXT,
+        "version": TEXT,
+        "node": TEXT,
+        "engine": TEXT,
+        "commands": _LIST,
+        "records": _LIST,
+        "views": _LIST,
+        "events": TEXT,
+        "more": _LIST,
+    }
+)
+_PARTITION = obj(
+    {
+        "partition": COUNT,
+        "owner": {"enum": ["here", "there", "nobody"]},
+        "url": TEXT,
+        "statistics": {"type": "object"},
+        "problem": TEXT,
+    },
+    optional=("url", "statistics", "problem"),
+)
+_PARTITIONS = obj(
+    {
+        "node": TEXT,
+        "partitions": {"type": "array", "items": _PARTITION},
+        "nodes": {
+            "type": "array",
+            "items": obj({"node": TEXT, "url": TEXT, "application": TEXT}),
+        },
+        "slowest_workspaces": {
+            "type": "array",
+            "items": obj({"workspace": TEXT, "duration_ms": {"type": "number"}}),
+        },
+    }
+)
+_PAGES: dict[str, tuple[str, str, Schema]] = {
+    "/": ("index", "What runs here", _INDEX),
+    "/health/live": ("live", "The process is there", obj({"status": {"const": "live"}})),
+    "/health/ready": (
+        "ready",
+        "All that this node is to serve is served; else 503 with its progress",
+        _READY,
+    ),
+    "/v1/partitions": ("partitions", "Who owns what, and how far it is", _PARTITIONS),
+    "/openapi.json": ("openapi", "This document", obj({"openapi": TEXT, "paths": {}})),
+}
+_EXPLAINED = obj(
+    {
+        "code": TEXT,
+        "title": TEXT,
+        "status": {"type": ["integer", "null"]},
+        "why": TEXT,
+        "what_to_do": TEXT,
+    },
+    optional=("status", "why", "what_to_do"),
+)
+
+
+def node_paths(components: Mapping[str, Schema]) -> dict[str, Any]:
+    """Return the paths that belong to no workspace."""
+    paths: dict[str, Any] = {
+        path: _page(name, text, {"200": answer(schema, text, components)})
+        for path, (name, text, schema) in _PAGES.items()
+    }
+    # A probe wants the progress, not a problem.
+    not_ready = answer(_READY, "Not yet: progress by partition.", components)
+    paths["/health/ready"]["get"]["responses"]["503"] = not_ready
+    paths["/metrics"] = _page("metrics", "The Prometheus page", {"200": _text("text/plain")})
+    paths["/docs"] = _page("docs", "A page to read and try this", {"200": _text("text/html")})
+    code = parameter("code", "path", {"type": "string", "examples": ["E1402"]}, "A problem's code.")
+    explained = answer(_EXPLAINED, "The explanation.", components)
+    unknown: dict[int, Codes] = {404: {HttpCode.NOT_FOUND: "'x' is not a code of the engine"}}
+    paths["/problems/{code}"] = {
+        "get": {
+            "operationId": "problem",
+            "summary": "What a problem's code means",
+            "tags": ["node"],
+            "parameters": [code],
+            "responses": responses({"200": explained}, unknown),
+        }
+    }
+    return paths
+
+
+def _page(name: str, text: str, success: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "get": {
+            "operationId": name,
+            "summary": text,
+            "tags": ["node"],
+            "responses": responses(success),
+        }
+    }
+
+
+def _text(media: str) -> dict[str, Any]:
+    return {"description": "The page.", "content": {media: {"schema": {"type": "string"}}}}
