@@ -183,3 +183,46 @@ def test_a_module_that_asks_for_another_unique_is_refused(folder):
     (guest,) = wasm.check(kit.application)
     assert [unique.name for unique in guest.resolved.uniques] == ["name"]
     kit.close()
+
+
+AWKWARD = """
+application = { name = "awkward", version = "1.0.0", partitions = 1 }
+records.thing = { schema = "thing.avsc", kind = "operational", unique = { id = ["id", "for"] } }
+records.sub = { schema = "thing.avsc", parent = "thing" }
+commands.do = { args = "thing.avsc", run = "guest:make", result = "thing.avsc" }
+views.seen = { row = "row.avsc", key = ["key:string", "scan:long", "cursor:boolean"] }
+projectors.seen = { on = ["thing.create"], writes = ["seen"], run = "guest:see" }
+extensions.guest = { wasm = "build/guest.wasm" }
+"""
+NAMES = "active append children create event exists for get id is_active item key length next put \
+read remove row scan text value write"
+
+
+def test_fields_may_have_the_names_of_functions_and_of_keywords(tmp_path):
+    fields = dict.fromkeys(NAMES.split(), "long")
+    inner = json.loads(schema("Inner", **fields))
+    lines = {"type": "array", "items": inner}
+    (tmp_path / "thing.avsc").write_text(schema("Thing", **fields, lines=lines))
+    (tmp_path / "row.avsc").write_text(schema("Row", put="long", get="long", exists="long"))
+    (tmp_path / "application.toml").write_text(AWKWARD)
+    (tmp_path / "guest.c").write_text(
+        """#include "guest.h"
+        void make(void)
+        {
+            thing_t thing = thing_create();
+            thing_set_active_(thing, do_args_lines_item_(do_args_lines_item(0)));
+            sub_set_get_(sub_create(thing), thing_active_(thing) + thing_by_id(1, 2));
+        }
+        void see(void)
+        {
+            seen_set_put_(seen_put(seen_key("", 0, 1, true)), thing_put(thing_event()));
+        }
+        """
+    )
+    build.build_all(tmp_path)
+    kit = TestKit(tmp_path)
+    assert kit.send("w", "do", {"lines": [{"item": 7}]}).accepted
+    assert kit.records("w", "thing")[65_536]["active"] == 7
+    assert kit.children("w", "sub", 65_536)[65_537]["get"] == 7
+    kit.replay()
+    kit.close()
