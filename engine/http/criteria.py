@@ -6,7 +6,7 @@ Owns their grammar. An unknown, mistyped or contradicting option is an error, ne
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from engine import limits, wire
@@ -154,23 +154,28 @@ def _condition(name: str, field: Field, operator: str, operand: Any) -> Conditio
         values = cast("list[Any]", operand)
         if len(values) > limits.QUERY_OPERANDS_MAX:
             raise bad("where", f"{name}: in takes at most {limits.QUERY_OPERANDS_MAX} values")
-        return Condition(name, field, operator, tuple(_operand(name, field, at) for at in values))
+        take = _operand(name, field)
+        return Condition(name, field, operator, tuple(take(value) for value in values))
     if operator != "ne" and not comparable(field):
         raise bad("where", f"{name}: a list has no order; use ne, in, or a value")
     if operator != "ne" and operand is None:
         raise bad("where", f"{name}: null has no order; use ne, in, or null itself")
-    return Condition(name, field, operator, (_operand(name, field, operand),))
+    return Condition(name, field, operator, (_operand(name, field)(operand),))
 
 
-def _operand(name: str, field: Field, value: Any) -> Any:
-    try:
-        found = forms.value_from_json(field, value)
-        compile_codec((field,)).encode({field.name: found})
-    except SchemaMismatch as mismatch:
-        raise bad("where", f"{name}: {mismatch.message}") from None
-    if found is None or not comparable(field):
-        return found
-    return rank(field, found)
+def _operand(name: str, field: Field) -> Callable[[Any], Any]:
+    """Return what reads one operand: the codec knows which values a field can have."""
+    encode = compile_codec((field,)).encode
+
+    def take(value: Any) -> Any:
+        try:
+            found = forms.value_from_json(field, value)
+            encode({field.name: found})
+        except SchemaMismatch as mismatch:
+            raise bad("where", f"{name}: {mismatch.message}") from None
+        return found if found is None or not comparable(field) else rank(field, found)
+
+    return take
 
 
 def _order(text: str, fields: Fields) -> tuple[Order, ...]:

@@ -38,12 +38,16 @@ class Subscription:
         return True
 
 
+# What must be another for there to be news: the workspace's last outcome, or where views lie.
+_Mark = tuple[int, tuple[int, ...]]
+
+
 class _Watch:
     """A partition that is listened to."""
 
     def __init__(self) -> None:
         self.subscriptions: set[Subscription] = set()
-        self.newest: dict[str, int] = {}
+        self.newest: dict[str, _Mark] = {}
         self.moved = asyncio.Event()
         self.told = False
         self.end: Callable[[], None] = _nothing
@@ -162,8 +166,10 @@ class Hub:
             watch.looking.cancel()
 
 
-def _newest(names: set[str]) -> Callable[[PartitionReader], dict[str, int]]:
-    def read(reader: PartitionReader) -> dict[str, int]:
-        return {name: reader.last_sequence(name) for name in names}
+def _newest(names: set[str]) -> Callable[[PartitionReader], dict[str, _Mark]]:
+    def read(reader: PartitionReader) -> dict[str, _Mark]:
+        application = reader.application
+        tables = tuple(view.table for view in application.views.values()) if application else ()
+        return {name: (reader.last_sequence(name), tables) for name in names}
 
     return read

@@ -1,5 +1,6 @@
 """Requests that reach the wrong node, and the server that listens."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -76,6 +77,28 @@ async def test_any_node_answers_for_the_owner(other: httpx.AsyncClient) -> None:
     assert len(rows.headers.get_list("date")) <= 1
     head = await other.head(f"{base}/views/by_day")
     assert head.status_code == 200
+
+
+async def test_a_stream_comes_through_and_leaves_with_its_client(
+    node: Node, served: Server
+) -> None:
+    server = Server(http_settings(port=0))
+    server.start(create_app(elsewhere(node, served.url), http_settings(port=0)))
+    workspace = "/v1/workspaces/streamed"
+    async with httpx.AsyncClient(base_url=server.url, timeout=20) as http:
+        async with http.stream("GET", workspace + "/views/one/changes") as told:
+            lines = told.aiter_lines()
+            while await anext(lines) != "event: state":
+                pass
+            await http.post(workspace + "/commands/put", json={"count": 7})
+            while await anext(lines) != "event: change":
+                pass
+            assert '"count":7' in await anext(lines)
+            assert node._feed._listening
+        async with asyncio.timeout(20):
+            while node._feed._listening:
+                await http.get("/health/live")
+    await asyncio.to_thread(server.stop)
 
 
 async def test_problems_come_through_as_the_owner_wrote_them(other: httpx.AsyncClient) -> None:
