@@ -290,7 +290,7 @@ def decode_workspace(value: bytes) -> Workspace:
     last, accepted, next_id, status, length = _WORKSPACE.unpack_from(value)
     start = _WORKSPACE.size + length
     recent = list(struct.unpack_from(f">{(len(value) - start) // 8}Q", value, start))
-    kind = value[_WORKSPACE.size : start].decode()
+    kind = value[_WORKSPACE.size : start].decode() if length else ""
     return Workspace(last, accepted, next_id, recent, kind, status)
 
 

@@ -100,9 +100,12 @@ def decode_request(
         )
     if not isinstance(cast("Any", command["args"]), bytes):
         _encode_args(request, cast("Any", command["args"]), application)
-    known = application.commands.get(request.name)
-    if known is not None and known.secret:
-        _mask(request, known, application, older)
+    for each in (application, *older):  # a command that was taken away had its secrets too
+        known = each.commands.get(request.name)
+        if known is not None:
+            if known.secret:
+                _mask(request, known, each, older)
+            break
     return request
 
 

@@ -35,9 +35,13 @@ class Rules:
 
     def check(self) -> None:
         """Raise Rejection at the first rule that is broken; `missed` comes before that."""
+        nests = False
         for row in self._call.changed:
-            self._row(row, _type(row))
-        self._occurrences()
+            type_ = _type(row)
+            self._row(row, type_)
+            nests = nests or bool(type_.parent or type_.children)
+        if nests:
+            self._occurrences()
 
     def _row(self, row: Row, type_: RecordType) -> None:
         if not row.active and not row.was_active:

@@ -706,6 +706,20 @@ def test_what_does_not_fit_is_not_logged_where_a_secret_may_be_in_it(house, args
     replay(house)
 
 
+def test_secrets_of_a_command_that_was_taken_away_are_masked_too(make_host):
+    world = Inn(make_host, inn())
+    begin = record_world.MANIFEST.index("host = {")
+    end = record_world.MANIFEST.index("peek = {")
+    manifest = record_world.MANIFEST[:begin] + record_world.MANIFEST[end:]
+    manifest = manifest.replace('"host.rejected", "host.execute", ', "")
+    args = {"room": 1, "dish": 1, "nights": 1, "day": 1, "pin": "8-secret-8", "mood": "calm"}
+    value = world.command("host", args)
+    world.deploy(inn(manifest, index=2))
+    (reply,) = world.send(value)
+    assert reply.code == "unknown_command"
+    assert b"8-secret-8" not in world.log[-1]
+
+
 # Projectors.
 
 
