@@ -112,11 +112,15 @@ class BoundedHead(HttpToolsProtocol):
 
     _in_head = True
     _head_bytes = 0
+    _ended = False
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; hang up on a head that doesn't end."""
+        self._ended = False
         super().data_received(data)
-        if not self._in_head:
+        if not self._in_head or self._ended:
+            # What ended a message was body; a next head that begins in it is counted from its
+            # second piece on.
             return
         self._head_bytes += len(data)
         if self._head_bytes > limits.HTTP_HEAD_BYTES_MAX:
@@ -129,7 +133,7 @@ class BoundedHead(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait for the next head."""
-        self._in_head = True
+        self._in_head, self._ended, self._head_bytes = True, True, 0
         super().on_message_complete()
 
 

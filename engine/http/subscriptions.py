@@ -29,7 +29,7 @@ from engine.http.problems import HttpCode, Problem
 from engine.http.streams import EventStream, Source, event
 from engine.partition.reading import PartitionReader
 
-_AT_ONCE = 16
+_AT_ONCE = 4
 
 
 class Subscriptions:

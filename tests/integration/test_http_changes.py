@@ -1,6 +1,7 @@
 """Subscriptions on a real node behind a real socket: what is told, resumed, bounded and let go."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -205,9 +206,24 @@ async def test_a_slow_client_is_told_the_newest_state_once(
     await none_left(served)
 
 
-async def _raw(url: str, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def test_a_client_that_stops_reading_holds_no_place(
+    served: Served, http: httpx.AsyncClient
+) -> None:
+    raw = base64.b64encode(bytes(150_000)).decode()
+    for count in range(60):
+        await put(http, "stuck", count, raw=raw)
+    # It never reads, so its socket takes what fits into buffers and then no more.
+    _, writer = await _raw(served.url, "/v1/workspaces/stuck/events/changes?after=0", 1 << 14)
+    await none_left(served)
+    await put(http, "stuck", 1)
+    writer.transport.abort()
+
+
+async def _raw(
+    url: str, path: str, limit: int = 1 << 20
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, _, port = url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port), limit=limit)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     await writer.drain()
     return reader, writer

@@ -303,6 +303,14 @@ def test_a_head_without_an_end_is_hung_up_on(served: Server, start: bytes) -> No
     assert answer[:12] in {b"", b"HTTP/1.1 400"}
 
 
+def test_a_large_body_is_no_head(served: Server) -> None:
+    args = {"count": 1, "raw": "AAAA" * 50_000}
+    with httpx.Client(base_url=served.url) as http:
+        for _ in range(20):
+            answer = http.post("/v1/workspaces/large/commands/put", json=args)
+            assert answer.status_code == 200, answer.text
+
+
 def test_many_requests_on_one_connection_are_not_one_head(served: Server) -> None:
     request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000 + b"\r\n\r\n"
     stream = socket.create_connection(("127.0.0.1", served.port), timeout=20)
