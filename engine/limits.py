@@ -29,6 +29,7 @@ MISSING_ROWS_MAX = 10_000
 FOLD_RECORDS_MAX = 1_000
 BUILD_RECORDS_MIN = 100  # of views' new generations, between two batches of the walk
 BUILD_PAUSE_RECORDS = 1_000  # so few are left that the walk waits for the build
+BUILD_PAUSE_MS_MAX = 2_000  # but not longer than this at a time
 MARK_OUTCOMES = 1_000
 MARK_INTERVAL_MS = 10_000
 

@@ -53,6 +53,7 @@ class Replica(Shown):
         self._tickets: set[int] = set()
         self._released_ticket: int | None = None
         self._switching = ""  # the projector whose Switch is on its way
+        self._paused_at_ms = 0  # when the walk began to wait for a build
 
     def open(self) -> None:
         """Open the store's position and the host, and ask the logs how long they are; may block."""
@@ -273,7 +274,7 @@ class Replica(Shown):
         """Let a built generation count: between batches, when it holds all there is (R10)."""
         builder, offset = follower.builder, follower.ledger.position.offset
         projector = builder.nearly()
-        processor.taking = projector is None
+        processor.taking = projector is None or not self._may_pause()
         if projector is None or not processor.quiet:
             return
         if not builder.complete(projector.name, offset):
@@ -289,19 +290,27 @@ class Replica(Shown):
         self._append(wire.encode_event(Kind.SWITCH, {**head, **fields}))
         self._switching = projector.name
 
+    def _may_pause(self) -> bool:
+        """Return whether the walk may wait for a build; clients don't wait for one that hangs."""
+        now_ms = self._ports.clock.monotonic_ms()
+        if now_ms - self._paused_at_ms > 2 * limits.BUILD_PAUSE_MS_MAX:
+            self._paused_at_ms = now_ms
+        return now_ms - self._paused_at_ms <= limits.BUILD_PAUSE_MS_MAX
+
     def _switch_met(self, follower: Follower) -> bool:
         """Go on with the walk once the own reader has met the Switch."""
         assert self._claim is not None
         count = follower.tick()
-        if not follower.builder.builds(self._switching):
+        if follower.state.claim_id != self._claim.claim_id:
+            # Even if the Switch counted: what was read behind it may hold another's claim.
+            self._forget(follower)
+            self._end_or(lambda: self._lose("another owner's claim counts"))
+        elif not follower.builder.builds(self._switching):
             self._switching = ""
             self._ports.events.reports()
             self._walk(follower)
             assert self._processor is not None
             self._processor.taking = self.phase is Phase.OWNING
-        elif follower.state.position.epoch > self._claim.epoch:
-            self._forget(follower)
-            self._end_or(lambda: self._lose("another owner's claim counts"))
         elif self._failed_append():
             self.reason = "it is not known what became of a Switch"
             self._forget(follower)

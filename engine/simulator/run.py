@@ -64,9 +64,10 @@ class Simulation:
         self._content = MemoryObjects()
         self._reading = random.below(2) == 0  # does the host read rows, or name missing ones?
         faults, chances = _profile(random)
-        deploys = random.below(2) == 0
-        self._build_records = 1 + random.below(8)  # a step: few, so that faults hit the builds
-        self._deploy_step = random.below(SAFETY_STEPS) if deploys else 0  # 0 = never
+        # A source of its own, so that what seeds did before there were builds stays as it was.
+        more = SeededRandom(seed + (1 << 32))
+        self._build_records = 1 + more.below(8)  # a step: few, so that faults hit the builds
+        self._deploy_step = more.below(SAFETY_STEPS) if more.below(2) else 0  # 0 = never
         self.broker = SimulatedBroker(random, self.clock, ledger().partitions, faults)
         nodes = [
             SimulatedNode(f"n{at}", self.broker, NodeClock(self.clock), self._build)

@@ -4,13 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
+from engine import wire
+from engine.partition.building import Builder
 from engine.partition.ownership import LogState
 from engine.partition.processor import Flight, Processor
 from engine.partition.replica import Replica
 from engine.sandbox.host_dedup import DedupWindow
 from engine.simulator.run import Simulation, simulate
+from engine.wire import Kind
 
-REGRESSIONS = [1876]
+REGRESSIONS = [1876, 3103]
 SMOKE_SEEDS = 60
 SMOKE_PARTS = 4
 PLANTED_SEEDS = 60
@@ -37,6 +40,20 @@ def test_faults_really_happen() -> None:
     assert sum(result.crashes for result in results) > 5
     assert sum(result.pauses for result in results) > 5
     assert sum(sum(result.injected.values()) for result in results) > 5
+
+
+def test_views_are_built_and_switched_under_faults() -> None:
+    switches = crashes = 0
+    for seed in range(1, 25):
+        simulation = Simulation(seed)
+        result = simulation.run()
+        records = [record for at in range(2) for record in simulation.broker.events(at)]
+        heads = [head for record in records if (head := wire.head(record.value))]
+        found = sum(head.kind is Kind.SWITCH for head in heads)
+        switches += found
+        crashes += result.crashes if found else 0
+    assert switches > 5
+    assert crashes > 5
 
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -105,6 +122,14 @@ def decide_before_the_own_claim_is_met(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "_claiming", claiming)
 
 
+def let_a_view_count_before_it_is_built(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Builder, "complete", lambda _self, _projector, _offset: True)
+
+
+def switch_while_batches_are_in_flight(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Processor, "quiet", True)
+
+
 PLANTED: list[Patch] = [
     skip_the_contiguity_check,
     apply_before_confirmed,
@@ -112,6 +137,8 @@ PLANTED: list[Patch] = [
     accept_an_older_epoch,
     accept_any_epoch,
     decide_before_the_own_claim_is_met,
+    let_a_view_count_before_it_is_built,
+    switch_while_batches_are_in_flight,
 ]
 
 

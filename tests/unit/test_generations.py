@@ -17,6 +17,8 @@ from engine.audit import Evidence, Parts, audit_partition, witness_of
 from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Phase, Reply
+from engine.partition.building import Builder
+from engine.partition.ownership import LogState, make_claim
 from engine.partition.reading import PartitionReader
 from engine.partition.replica import Identity, Replica
 from engine.partition.selection import Selection
@@ -200,6 +202,27 @@ def test_commands_are_decided_and_both_generations_kept_while_one_is_built(world
         (16, 4),
         (36, 5),
     ]
+    assert world.audit(store) == []
+
+
+def test_commands_do_not_wait_long_for_a_build_that_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = world.served(ledger(), range(1, 4))
+    replica = world.replica(ledger_next(), store)
+    monkeypatch.setattr(Builder, "tick", lambda _self: False)
+    world.until(replica, Phase.OWNING)
+    world.replies.clear()
+    world.move(4)
+    for _ in range(200):
+        world.clock.time_ms += 50
+        world.settle(replica, steps=1)
+    assert [reply.code for reply in world.replies] == [""]
+    monkeypatch.undo()
+    for _ in range(200):
+        world.clock.time_ms += 50
+        world.settle(replica, steps=1)
+    assert not replica.builds()
     assert world.audit(store) == []
 
 
@@ -388,6 +411,26 @@ def test_a_removed_view_leaves_nothing_behind(world: World, tmp_path: Path) -> N
     world.settle(replica)
     assert tables(store) == set()
     assert world.audit(store) == []
+
+
+def test_an_owner_that_was_replaced_behind_its_switch_decides_nothing(world: World) -> None:
+    store = world.served(ledger(), range(1, 4))
+    owner = world.replica(ledger_next(), store)
+    world.until(owner, Phase.OWNING)
+    for _ in range(20):
+        owner.tick()
+        if owner._switching:
+            break
+        world.broker.step()
+    assert owner._switching
+    while Kind.SWITCH not in world.kinds():
+        world.broker.step()
+    state = LogState(owner._follower.ledger.position.copy())  # type: ignore[union-attr]
+    claim = make_claim(state, "other", state.position.command_topic_id, world.random)
+    world.broker.event_logs[0].land(None, claim.value, world.clock.now_ms())
+    owner.tick()
+    assert owner.phase is Phase.WAITING
+    assert not owner.builds()
 
 
 def test_a_switch_that_lands_twice_or_names_nothing_changes_nothing(world: World) -> None:
