@@ -29,7 +29,7 @@ REJECTIONS: dict[Code, tuple[str, str]] = {
         "Set the record's key: 1 to 256 bytes of UTF-8 without a NUL.",
     ),
     Code.TOO_LARGE: (
-        "The command is larger than 256 KiB.",
+        "The command is larger than 256 KiB, or one of its values than 65,535 bytes.",
         "Send less, or send the parts as several commands.",
     ),
     Code.EXPIRED: (
@@ -44,9 +44,73 @@ REJECTIONS: dict[Code, tuple[str, str]] = {
         "The command claims to come from a node; only nodes may, on a topic of their own.",
         "Leave `source` out.",
     ),
+    Code.UNKNOWN_WORKSPACE: (
+        "The workspace has not been made, and this command makes none.",
+        "Send a command that creates one first: in application.toml it has `creates`.",
+    ),
+    Code.WORKSPACE_EXISTS: (
+        "The command makes a workspace, and there is one of this name already.",
+        "Choose another name, or use the one that is there.",
+    ),
+    Code.WORKSPACE_GONE: (
+        "A command has deactivated the workspace. It takes no more commands.",
+        "Use another workspace; the event log still has what it was.",
+    ),
+    Code.NOT_IN_WORKSPACE: (
+        "A workspace of this kind has no such command, or no records of such a type.",
+        "`workspaces` in application.toml says what each kind has.",
+    ),
+    Code.REQUIRED: (
+        "A field that is required was not set at create, or would have become empty.",
+        "`field` names it: set it.",
+    ),
     Code.CHECK_FAILED: (
-        "The command would have left a field outside the bounds that the manifest gives it.",
-        "`field` names it; the bounds are in application.toml.",
+        "The command would have set a field to what the manifest's checks don't allow.",
+        "`field` names it; the checks are in application.toml.",
+    ),
+    Code.INVALID_REFERENCE: (
+        "A field would hold an id that is no active record of the types it may refer to.",
+        "`field` names it, the message the id. Make or activate the record first.",
+    ),
+    Code.NOT_UNIQUE: (
+        "Another active record of the workspace has the same values in fields that are unique.",
+        "The message names the values and the record. Choose others, or deactivate that record.",
+    ),
+    Code.UNIQUE_CHANGED: (
+        "A field that is unique would have changed while its record is active.",
+        "Deactivate the record, and activate it again with the new value.",
+    ),
+    Code.TOO_FEW: (
+        "A record would have fewer nested records than the manifest's `occurs` asks for.",
+        "Make them by the same command, or deactivate the record they lie in.",
+    ),
+    Code.TOO_MANY: (
+        "A record would have more nested records than the manifest's `occurs` allows.",
+        "Deactivate some of them first.",
+    ),
+    Code.TOO_MANY_CHANGES: (
+        "The command would have changed more records than its `changes_max`.",
+        "Change them by several commands.",
+    ),
+    Code.UNKNOWN_RECORD: (
+        "A generic command names a record, or a parent, that is not there.",
+        "`field` says which change. A nested record is named with its parent.",
+    ),
+    Code.INACTIVE_RECORD: (
+        "A record that is inactive, or lies in one that is, would have been changed.",
+        "Activate it first, or by the same command.",
+    ),
+    Code.INVALID_ID: (
+        "An id of a generic command is used where it can't be.",
+        "New records have 0 or a temporary id of 1 to 65,535, once in a request; others their own.",
+    ),
+    Code.UNDECLARED_CODE: (
+        "The extension rejected the command with a code that the command doesn't declare.",
+        "It is a bug in the extension: add the code to the command's `errors`, or use one of them.",
+    ),
+    Code.SCAN_TOO_WIDE: (
+        "The command, or a projector, would have gone through more than 1,000 rows of one range.",
+        "Use a key that narrows the range, or keep what is counted in a row of its own.",
     ),
     Code.OUTCOME_TOO_LARGE: (
         "All that the command changed doesn't fit into one record of the event log.",
