@@ -5,7 +5,8 @@ last ones, so what changed twice in between is told once. Knows no queries.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import orjson
@@ -38,7 +39,7 @@ class Source(Protocol):
         """Return what is told at once; `last_id`: the sequence that the client knows."""
         ...
 
-    def news(self) -> AsyncIterator[bytes]:
+    def news(self) -> AsyncGenerator[bytes, None]:
         """Tell what is new since the last call; nothing if there is nothing."""
         ...
 
@@ -100,10 +101,11 @@ class EventStream(Response):
 
     async def _tell_news(self, send: Send) -> None:
         try:
-            async for part in self._source.news():
-                await self._put(send, part)
-                if self._subscription.ended:
-                    break
+            async with aclosing(self._source.news()) as news:
+                async for part in news:
+                    await self._put(send, part)
+                    if self._subscription.ended:
+                        break
         except (Problem, EngineError) as fault:
             problem = fault if isinstance(fault, Problem) else self._context.problem(fault)
             body = bytes(problem.response().body)

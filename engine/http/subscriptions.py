@@ -5,7 +5,7 @@ record its newest state, a log every outcome.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -122,7 +122,7 @@ class _ViewSource:
 
         return await self._context.read(self._partition, read)
 
-    async def news(self) -> AsyncIterator[bytes]:
+    async def news(self) -> AsyncGenerator[bytes, None]:
         """Tell the rows that are not as they were."""
         told = await self._context.read(self._partition, self._changes)
         if told is not None:
@@ -171,7 +171,7 @@ class _RecordSource:
 
         return await self._context.read(self._partition, read)
 
-    async def news(self) -> AsyncIterator[bytes]:
+    async def news(self) -> AsyncGenerator[bytes, None]:
         """Tell the record if it is not as it was."""
         told = await self._context.read(self._partition, self._newest)
         if told is not None:
@@ -228,7 +228,7 @@ class _LogSource:
 
         return await self._context.read(self._partition, read)
 
-    async def news(self) -> AsyncIterator[bytes]:
+    async def news(self) -> AsyncGenerator[bytes, None]:
         """Tell the outcomes behind the last one told."""
         more = True
         while more:
@@ -236,14 +236,12 @@ class _LogSource:
             async for part in self._some():
                 more = True
                 yield part
-        # Only now: the outcome that made the workspace go is told, too.
-        await self._context.read(self._partition, self._check)
 
     def _check(self, reader: PartitionReader) -> None:
         application = reader.application or self._context.node.application
         check_workspace(application, reader, self._workspace)
 
-    async def _some(self) -> AsyncIterator[bytes]:
+    async def _some(self) -> AsyncGenerator[bytes, None]:
         part = await self._context.read(self._partition, self._next)
         values = await asyncio.gather(
             *(self._context.event(self._partition, offset) for offset in part.offsets)
@@ -262,6 +260,9 @@ class _LogSource:
     def _next(self, reader: PartitionReader) -> _Part:
         assert self._after is not None
         numbers = reader.sequences(self._workspace, self._after, _AT_ONCE)
+        if not numbers:
+            # Only now, in this picture: the outcome that made the workspace go is told, too.
+            self._check(reader)
         row = reader.workspace(self._workspace)
         return _Part(
             [number for number, _ in numbers],

@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from schemathesis.specs.openapi.schemas import OpenApiSchema
 from test_http_records import FILES
 
 from engine.application.folder import load_application
@@ -73,7 +74,7 @@ def _fill(url: str) -> None:
 
 def _operations(url: str) -> list[Any]:
     """Return all operations but for streams, which don't end, and those that end a workspace."""
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    schema: OpenApiSchema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     found = [result.ok() for result in schema.get_all_operations()]
     return [
         operation
