@@ -4,9 +4,12 @@ import json
 import shutil
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from engine.assembly import Engine
 from engine.settings import load_settings
@@ -14,10 +17,31 @@ from engine.simulator import run as simulator
 
 LEDGERS = Path(simulator.__file__).parent
 WAIT_S = 60
+EMBEDDED = {"kind": "embedded"}
 
 
-def started(folder: Path, data: Path) -> Engine:
-    flags = {"data": data, "log": {"kind": "embedded"}, "http": {"port": 0}}
+@pytest.fixture(
+    params=[
+        "embedded",
+        pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.xdist_group("redeploy")]),
+    ]
+)
+def log(request: pytest.FixtureRequest) -> dict[str, str]:
+    if request.param == "embedded":
+        return EMBEDDED
+    return {"kind": "kafka", "bootstrap_servers": request.getfixturevalue("kafka")}
+
+
+def put(source: str, folder: Path, name: str) -> None:
+    """Let a folder be a version of the ledger, under a name of its own on a shared broker."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(LEDGERS / source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    manifest = folder / "application.toml"
+    manifest.write_text(manifest.read_text().replace('name = "ledger"', f'name = "{name}"'))
+
+
+def started(folder: Path, data: Path, log: dict[str, str]) -> Engine:
+    flags = {"data": data, "log": log, "http": {"port": 0}, "node": "one"}
     engine = Engine(load_settings(None, flags), folder)
     engine.start()
     wait(engine.node.ready)
@@ -52,19 +76,19 @@ def built(engine: Engine) -> bool:
     return not any("builds" in partition for partition in partitions)
 
 
-def test_an_edited_projector_is_deployed_by_a_restart(tmp_path: Path) -> None:
+def test_an_edited_projector_is_deployed_by_a_restart(tmp_path: Path, log: dict[str, str]) -> None:
     folder, data = tmp_path / "ledger", tmp_path / "data"
-    shutil.copytree(LEDGERS / "ledger", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    engine = started(folder, data)
+    name = f"ledger-{uuid.uuid4().hex[:8]}"
+    put("ledger", folder, name)
+    engine = started(folder, data, log)
     for number in range(5):
         for workspace in ("a", "b", "c"):
             move(engine, workspace, number + 1)
     assert rows(engine, "a", "?number=2") == [{"number": 2, "balance": 3}]
     engine.stop()
 
-    shutil.rmtree(folder)
-    shutil.copytree(LEDGERS / "ledger_next", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    engine = started(folder, data)
+    put("ledger_next", folder, name)
+    engine = started(folder, data, log)
     move(engine, "a", 100)
     wait(lambda: built(engine))
     found = rows(engine, "a")
@@ -79,16 +103,18 @@ def test_an_edited_projector_is_deployed_by_a_restart(tmp_path: Path) -> None:
     assert [row["number"] for row in rows(engine, "b", "?balance=6")] == [3]
     engine.stop()
 
-    shutil.rmtree(data / "ledger" / "stores")
-    engine = started(folder, data)
+    stores = data / name / ("nodes" if log["kind"] == "kafka" else "stores")
+    assert stores.is_dir()
+    shutil.rmtree(stores)  # so that all of it is built anew, from the log
+    engine = started(folder, data, log)
     assert rows(engine, "a") == found
     engine.stop()
 
 
 def test_a_projector_that_fails_leaves_the_node_ready_and_says_why(tmp_path: Path) -> None:
     folder, data = tmp_path / "ledger", tmp_path / "data"
-    shutil.copytree(LEDGERS / "ledger", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    engine = started(folder, data)
+    put("ledger", folder, "ledger")
+    engine = started(folder, data, EMBEDDED)
     move(engine, "a", 7)
     engine.stop()
     manifest = folder / "application.toml"
@@ -96,7 +122,7 @@ def test_a_projector_that_fails_leaves_the_node_ready_and_says_why(tmp_path: Pat
     manifest.write_text(text)
     code = folder / "ledger.py"
     code.write_text(code.read_text().replace('row = ctx.put("entry"', 'row = ctx.put("entries"'))
-    engine = started(folder, data)
+    engine = started(folder, data, EMBEDDED)
 
     def problems() -> list[str]:
         partitions = ask(engine, "/v1/partitions")["partitions"]

@@ -161,3 +161,10 @@ def test_a_workspace_that_can_not_be_a_key_is_a_fault() -> None:
     for workspace in ("a\0b", "x" * (WORKSPACE_BYTES_MAX + 1)):
         with pytest.raises(AssertionError):
             rows.workspace_key(workspace)
+
+
+def test_what_waits_is_read_back() -> None:
+    key, value = rows.waiting_key("täglich#32769"), rows.encode_waiting(0x8001)
+    assert key == b"\x00\x09" + "täglich#32769".encode()
+    assert value == b"\x80\x01"
+    assert rows.decode_waiting(key, value) == ("täglich#32769", 0x8001)
