@@ -40,15 +40,28 @@ _INDEX = obj(
         "more": _LIST,
     }
 )
+# A view's new generation that doesn't count yet; `problem` says why it failed.
+_BUILD = obj(
+    {
+        "view": TEXT,
+        "generation": COUNT,
+        "applied_offset": COUNT,
+        "target_offset": COUNT,
+        "records_per_s": {"type": "number"},
+        "eta_s": {"type": ["number", "null"]},
+        "problem": {"type": ["string", "null"]},
+    }
+)
 _PARTITION = obj(
     {
         "partition": COUNT,
         "owner": {"enum": ["here", "there", "nobody"]},
         "url": TEXT,
         "statistics": {"type": "object"},
+        "builds": {"type": "array", "items": _BUILD},
         "problem": TEXT,
     },
-    optional=("url", "statistics", "problem"),
+    optional=("url", "statistics", "builds", "problem"),
 )
 _PARTITIONS = obj(
     {
