@@ -1,8 +1,10 @@
 """A changed projector on a running node, with RocksDB and over HTTP."""
 
 import json
+import re
 import shutil
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
@@ -12,10 +14,13 @@ from typing import Any
 import pytest
 
 from engine.assembly import Engine
+from engine.sandbox.sdk.build import build_all
 from engine.settings import load_settings
 from engine.simulator import run as simulator
 
 LEDGERS = Path(simulator.__file__).parent
+RESTAURANT = Path(__file__).parents[2] / "topology" / "restaurant"
+RUN_INLINE = r'\1run = "restaurant:\2", revision = %d }'
 WAIT_S = 60
 EMBEDDED = {"kind": "embedded"}
 
@@ -136,4 +141,69 @@ def test_a_projector_that_fails_leaves_the_node_ready_and_says_why(tmp_path: Pat
     assert [row["balance"] for row in rows(engine, "a")] == [7, 10]
     with urllib.request.urlopen(f"{engine.server.url}/metrics", timeout=WAIT_S) as page:
         assert b'partita_view_builds_failed{partition="' in page.read()
+    engine.stop()
+
+
+def restaurant(folder: Path, version: str, revision: int) -> None:
+    """Put the restaurant into a folder, each of its projectors with a revision."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(RESTAURANT, folder)
+    manifest = folder / "application.toml"
+    text = manifest.read_text().replace("1.0.0", version)
+    text = re.sub(r'( ?)run = "restaurant:(\w+)" }', RUN_INLINE % revision, text)
+    head, tail = text.split("[views]")
+    tail = re.sub(r'(?m)^(run = "restaurant:\w+")$', r"\1" + f"\nrevision = {revision}", tail)
+    manifest.write_text(f"{head}[views]{tail}")
+
+
+def evening(engine: Engine) -> None:
+    """Let two houses be busy: orders, more lines, bills, refusals."""
+    for house in ("chez-1", "chez-2"):
+        path = f"/v1/workspaces/{house}/commands"
+        ask(engine, f"{path}/found", {"name": house, "pin": "1234"})
+        changes = [
+            {"op": "create", "type": "table", "id": 1, "fields": {"number": 1, "seats": 4}},
+            {"op": "create", "type": "table", "id": 2, "fields": {"number": 2, "seats": 2}},
+            {
+                "op": "create",
+                "type": "item",
+                "id": 3,
+                "fields": {"code": "P1", "name": "Pasta", "price": 900},
+            },
+        ]
+        ids = ask(engine, f"{path}/change", {"changes": changes})["ids"]
+        for round_ in range(4):
+            lines = [{"dish": ids["3"], "quantity": round_ + 1}]
+            body = {"table": ids["1"], "guests": 2, "lines": lines}
+            order = ask(engine, f"{path}/order", body)["result"]["order"]
+            with pytest.raises(urllib.error.HTTPError):
+                ask(engine, f"{path}/order", body)  # the table is taken
+            ask(engine, f"{path}/add", {"order": order, "lines": lines})
+            if round_ < 3:
+                ask(engine, f"{path}/pay", {"order": order, "method": "cash"})
+
+
+def test_every_view_of_the_restaurant_is_built_as_it_was(tmp_path: Path) -> None:
+    build_all(RESTAURANT)
+    folder, data = tmp_path / "restaurant", tmp_path / "data"
+    restaurant(folder, "1.0.0", 1)
+    engine = started(folder, data, EMBEDDED)
+    evening(engine)
+
+    def pictures() -> dict[str, Any]:
+        return {
+            f"{house} {view}": ask(engine, f"/v1/workspaces/{house}/views/{view}")["rows"]
+            for house in ("chez-1", "chez-2")
+            for view in engine.application.views
+        }
+
+    before = pictures()
+    assert sum(bool(found) for found in before.values()) >= 8
+    engine.stop()
+    restaurant(folder, "1.1.0", 2)
+    engine = started(folder, data, EMBEDDED)
+    wait(lambda: built(engine))
+    served = [engine.node.serving(partition).views.values() for partition in range(4)]
+    assert {view.generation for views in served for view in views} == {2}
+    assert pictures() == before
     engine.stop()
