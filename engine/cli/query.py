@@ -48,12 +48,12 @@ def view_list(json: client.Json = False, url: client.Url = client.URL) -> None:
     output.show(rows, json=json, columns=("view", "key"))
 
 
-_PAGING = frozenset({"limit", "after", "min_sequence", "workspace"})
+_OPTIONS = frozenset({"workspace", "where", "order", "keys", "limit", "after", "min_sequence"})
 
 
 def _key_columns(operation: dict[str, Any]) -> list[str]:
     names = [parameter.get("name", "") for parameter in operation.get("parameters", [])]
-    return [name for name in names if name and name not in _PAGING]
+    return [name for name in names if name and name not in _OPTIONS and "." not in name]
 
 
 @view.command("get")

@@ -1,5 +1,7 @@
 """The words that read and write a broker's topics, on a real Apache Kafka."""
 
+import os
+
 import orjson
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -28,10 +30,11 @@ class World:
 
     def __init__(self, folder, kafka: str) -> None:
         self.folder = folder / "purse"
-        self.application = write_purse(self.folder, "purse-cli")
+        name = f"purse-cli-{os.getpid()}"
+        self.application = write_purse(self.folder, name)
         log = {"kind": "kafka", "bootstrap_servers": kafka}
         self.kafka = kafka
-        self.logs = KafkaLogs(load_settings(None, {"log": log}).log, "purse-cli", 1)
+        self.logs = KafkaLogs(load_settings(None, {"log": log}).log, name, 1)
         self.runner = Runner(self.application, self.logs, MemoryObjects(), SystemClock())
         now_ms = SystemClock().now_ms()
         for number in range(COMMANDS):
@@ -99,7 +102,7 @@ class _Ticking:
     def __init__(self, world: World) -> None:
         self._world = world
         settings = world.logs.connection.settings
-        self._own = KafkaLogs(settings, "purse-cli", 1)
+        self._own = KafkaLogs(settings, world.application.name, 1)
         self.commands = self._own.commands
 
     def event_log(self, partition: int):
