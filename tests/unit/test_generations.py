@@ -1,48 +1,33 @@
 """A view's projector changes: the old rows answer until new ones are built and a Switch counts."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import pytest
+from replica_world import ReplicaWorld
 
 from engine import limits, wire
 from engine.application import Application, rows
 from engine.application.compat import diff
 from engine.application.folder import load_application
-from engine.assembly import NoObserver, build_replica, python_host
+from engine.assembly import python_host
 from engine.audit import Evidence, Parts, audit_partition, witness_of
-from engine.log.simulated import SimulatedLogs
-from engine.log.simulated_broker import SimulatedBroker
-from engine.model import Phase, Reply
+from engine.model import Phase
 from engine.partition.building import Builder
 from engine.partition.ownership import LogState, make_claim
 from engine.partition.reading import PartitionReader
 from engine.partition.replica import Identity, Replica
 from engine.partition.selection import Selection
-from engine.simulator.cluster import MemoryObjects, WorldClock
 from engine.simulator.run import ledger, ledger_next
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
-from engine.world import SeededRandom, uuid7
 
 FOLDER = Path(__file__).parents[2] / "engine" / "simulator" / "ledger"
 
 
-class World:
-    """One partition's logs, and replicas on it that are ticked by hand."""
-
-    def __init__(self) -> None:
-        self.clock = WorldClock()
-        self.random = SeededRandom(1)
-        self.broker = SimulatedBroker(self.random, self.clock, 1)
-        self.content = MemoryObjects()
-        self.replies: list[Reply] = []
-
-    def send(self, _partition: int, reply: Reply) -> None:
-        self.replies.append(reply)
+class World(ReplicaWorld):
+    """Replicas of whatever application a test deploys."""
 
     def replica(
         self,
@@ -52,46 +37,7 @@ class World:
         node: str = "n",
         records_min: int = limits.BUILD_RECORDS_MIN,
     ) -> Replica:
-        replica = build_replica(
-            Identity(node, 0, application),
-            SimulatedLogs(self.broker),
-            store or MemoryStore(),
-            self.content,
-            replies=self,
-            host=python_host(),
-            clock=self.clock,
-            random=self.random,
-            observer=NoObserver(),
-            build_records_min=records_min,
-        )
-        replica.open()
-        return replica
-
-    def until(self, replica: Replica, phase: Phase) -> None:
-        for _ in range(60):
-            replica.tick()
-            self.broker.step()
-            if replica.phase is phase:
-                return
-        raise AssertionError(f"{replica.phase} is not {phase}: {replica.reason}")
-
-    def settle(self, *replicas: Replica, steps: int = 20) -> None:
-        for _ in range(steps):
-            for replica in replicas:
-                replica.tick()
-            self.broker.step()
-
-    def move(self, amount: int, workspace: str = "w") -> None:
-        schema = ledger().commands["move"].args
-        args = io.BytesIO()
-        fastavro.schemaless_writer(args, schema.avro, {"amount": amount})
-        command = {
-            "command_id": uuid7(self.clock.now_ms(), self.random.bytes(10)),
-            "name": "move",
-            "args_schema": schema.fingerprint,
-            "args": args.getvalue(),
-        }
-        self.broker.publish(0, workspace.encode(), wire.encode_command(command))
+        return self.opened(Identity(node, 0, application), store, records_min)
 
     def served(self, application: Application, amounts: Iterator[int] | range) -> MemoryStore:
         """Return the store of a replica that has served and was closed."""
@@ -102,16 +48,6 @@ class World:
             self.move(amount)
         self.settle(replica)
         return self.closed(replica, store)
-
-    def closed(self, replica: Replica, store: MemoryStore) -> MemoryStore:
-        replica.release()
-        self.until(replica, Phase.CLOSED)
-        replica.close()
-        return store.reopen()
-
-    def kinds(self) -> list[Kind | None]:
-        heads = (wire.head(record.value) for record in self.broker.events(0))
-        return [head.kind if head else None for head in heads]
 
     def audit(self, *stores: MemoryStore) -> list[str]:
         """Return what a replay from scratch finds, compared with these stores."""

@@ -1,89 +1,30 @@
 """A replica's life on simulated logs: claims, confirmations, releases, and what stops it."""
 
-import io
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import pytest
+from replica_world import ReplicaWorld
 
-from engine import limits, wire
+from engine import limits
 from engine.application import rows
 from engine.application.folder import load_application
-from engine.assembly import NoObserver, build_replica, python_host
 from engine.errors import EngineError
-from engine.log.simulated import SimulatedLogs
-from engine.log.simulated_broker import Faults, SimulatedBroker
-from engine.model import Bounds, Phase, Reply
+from engine.log.simulated_broker import Faults
+from engine.model import Bounds, Phase
 from engine.partition.replica import Identity, Replica
-from engine.simulator.cluster import MemoryObjects, WorldClock
+from engine.simulator.cluster import MemoryObjects
 from engine.simulator.run import ledger
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
-from engine.world import SeededRandom, uuid7
 
 
-class World:
-    """One partition's logs, and replicas on it that are ticked by hand."""
-
-    def __init__(self) -> None:
-        self.clock = WorldClock()
-        self.random = SeededRandom(1)
-        self.broker = SimulatedBroker(self.random, self.clock, 1)
-        self.content = MemoryObjects()
-        self.replies: list[Reply] = []
-
-    def send(self, _partition: int, reply: Reply) -> None:
-        self.replies.append(reply)
+class World(ReplicaWorld):
+    """Replicas of the ledger."""
 
     def replica(self, store: MemoryStore | None = None, **identity: Any) -> Replica:
         who = Identity(**{"node": "n", "partition": 0, "application": ledger(), **identity})
-        replica = build_replica(
-            who,
-            SimulatedLogs(self.broker),
-            store or MemoryStore(),
-            self.content,
-            replies=self,
-            host=python_host(),
-            clock=self.clock,
-            random=self.random,
-            observer=NoObserver(),
-        )
-        replica.open()
-        return replica
-
-    def until(self, replica: Replica, phase: Phase, *others: Replica) -> None:
-        for _ in range(60):
-            for each in (replica, *others):
-                each.tick()
-            self.broker.step()
-            if replica.phase is phase:
-                return
-        raise AssertionError(f"{replica.phase} is not {phase}: {replica.reason}")
-
-    def settle(self, *replicas: Replica, steps: int = 12) -> None:
-        for _ in range(steps):
-            for replica in replicas:
-                replica.tick()
-            self.broker.step()
-
-    def move(self, amount: int, command_id: bytes = b"", workspace: str = "w") -> bytes:
-        schema = ledger().commands["move"].args
-        args = io.BytesIO()
-        fastavro.schemaless_writer(args, schema.avro, {"amount": amount})
-        command_id = command_id or uuid7(self.clock.now_ms(), self.random.bytes(10))
-        command = {
-            "command_id": command_id,
-            "name": "move",
-            "args_schema": schema.fingerprint,
-            "args": args.getvalue(),
-        }
-        self.broker.publish(0, workspace.encode(), wire.encode_command(command))
-        return command_id
-
-    def kinds(self) -> list[Kind | None]:
-        heads = (wire.head(record.value) for record in self.broker.events(0))
-        return [head.kind if head else None for head in heads]
+        return self.opened(who, store)
 
 
 @pytest.fixture
@@ -229,10 +170,7 @@ def served(world: World, amounts: int = 3) -> MemoryStore:
     for amount in range(1, amounts + 1):
         world.move(amount)
     world.settle(replica)
-    replica.release()
-    world.until(replica, Phase.CLOSED)
-    replica.close()
-    return store.reopen()
+    return world.closed(replica, store)
 
 
 def test_a_store_ahead_of_its_log_is_refused(world: World) -> None:
