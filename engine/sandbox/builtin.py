@@ -33,6 +33,7 @@ from engine.application.types import (
 )
 from engine.errors import ApplicationError, Code
 from engine.limits import MESSAGE_LENGTH_MAX
+from engine.sandbox.host_guests import Trapped
 from engine.sandbox.session import (
     ARGS,
     CONTEXT,
@@ -43,7 +44,6 @@ from engine.sandbox.session import (
     RESULT,
     Call,
     CallStopped,
-    Trapped,
 )
 
 _NAME = CONTEXT.by_name["name"]
@@ -243,7 +243,7 @@ class Context:
 
 
 class BuiltinGuests:
-    """The Python extensions of one application; implements `session.Guests`."""
+    """The Python extensions of one application; implements `host_guests.Guests`."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -260,7 +260,7 @@ class BuiltinGuests:
                 )
 
     def run(self, entry: EntryPoint, call: Call, time_ms: int | None) -> None:  # noqa: ARG002 - trusted: no budget
-        """Run an entry to its end; an exception is a trap. See `session.Guests.run`."""
+        """Run an entry to its end; an exception is a trap. See `host_guests.Guests.run`."""
         try:
             getattr(self._classes[entry.extension](), entry.function)(
                 Context(call, self._application)

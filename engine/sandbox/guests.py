@@ -3,7 +3,8 @@
 from engine.application import Application
 from engine.application.types import EntryPoint
 from engine.sandbox.builtin import BuiltinGuests
-from engine.sandbox.session import Call, Guests
+from engine.sandbox.host_guests import Guests
+from engine.sandbox.session import Call
 from engine.sandbox.wasm import WasmGuests
 
 

@@ -40,7 +40,6 @@ from typing import Any, cast
 from engine.application import schema
 from engine.application.types import Field, KeyColumn, RecordType, Unique, ViewType
 from engine.limits import HANDLES_MAX, LOGS_MAX, MESSAGE_LENGTH_MAX
-from engine.sandbox.host_guests import Guests, Trapped
 from engine.sandbox.host_values import (
     BYTES_KINDS,
     CONTEXT,
@@ -67,9 +66,7 @@ __all__ = [
     "UNKNOWN",
     "Call",
     "CallStopped",
-    "Guests",
     "Missed",
-    "Trapped",
 ]
 
 NONE, ARGS, CONTEXT_HANDLE, EVENT, RESULT = range(5)

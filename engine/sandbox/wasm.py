@@ -11,7 +11,8 @@ from engine.application.types import Application, EntryPoint, Extension
 from engine.errors import ApplicationError, Code
 from engine.limits import EPOCH_TICK_MS, FOLD_TIME_MS_MAX, MODULE_BYTES_MAX, TABLE_ELEMENTS_MAX
 from engine.sandbox import abi, wasm_engine, wasm_imports, wasm_module, wasm_raw
-from engine.sandbox.session import Call, CallStopped, Missed, Trapped
+from engine.sandbox.host_guests import Trapped
+from engine.sandbox.session import Call, CallStopped, Missed
 
 _TRAPS = {
     wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS: "it used memory out of bounds",
@@ -26,7 +27,7 @@ _TRAPS = {
 
 
 class WasmGuests:
-    """The WASM extensions of one application, for one partition (see `session.Guests`)."""
+    """The WASM extensions of one application, for one partition (see `host_guests.Guests`)."""
 
     def __init__(self, application: Application) -> None:
         self._guests = {

@@ -12,7 +12,8 @@ from engine.application.types import Field, KeyColumn
 from engine.errors import Code
 from engine.limits import FIELD_BYTES_MAX, MESSAGE_LENGTH_MAX, ROW_BYTES_MAX
 from engine.sandbox import abi, wasm_raw
-from engine.sandbox.session import Call, Trapped
+from engine.sandbox.host_guests import Trapped
+from engine.sandbox.session import Call
 
 _MASK = 0xFFFFFFFF
 _LONG = struct.Struct("<q")
