@@ -16,7 +16,10 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import fastavro
 import httpx
@@ -27,6 +30,9 @@ from loadtest.nodes import LocalNodes, partita
 ROOT = Path(__file__).parent.parent
 BANK = ROOT / "topology" / "bank"
 KILLS = (0.2, 0.5)
+FIRST_PART = 0.8  # is published before the kills, the rest behind the last one
+
+assert max(KILLS) < FIRST_PART
 WAIT_S = 600.0
 POLL_S = 0.2
 
@@ -108,7 +114,17 @@ class Client:
         assert left == 0, f"{left} commands were not taken by the broker"
 
 
-def publish(client: Client, model: Model, count: int, seed: int) -> None:
+class Traffic(NamedTuple):
+    """A command before it is encoded."""
+
+    account: str
+    command: str
+    amount: int
+    args: dict[str, object]
+
+
+def traffic(count: int, seed: int) -> Iterator[Traffic]:
+    """Yield the commands of a run; equal seeds give equal ones."""
     chance = random.Random(seed)  # noqa: S311 - repeatable is the point
     accounts = max(count // 100, 10)
     for number in range(count):
@@ -116,34 +132,49 @@ def publish(client: Client, model: Model, count: int, seed: int) -> None:
         amount = chance.randrange(1, 1_000)
         opening = number < accounts or chance.random() < 0.01
         command = "open" if opening else chance.choice(("credit", "credit", "debit"))
-        named = {"owner": f"owner of {account}"}
-        paid = {"amount": amount, "reference": f"{number}"}
-        model.decide(account, command, amount)
-        client.send(account, command, named if command == "open" else paid)
+        named: dict[str, object] = {"owner": f"owner of {account}"}
+        paid: dict[str, object] = {"amount": amount, "reference": f"{number}"}
+        yield Traffic(account, command, amount, named if command == "open" else paid)
+
+
+def publish(client: Client, model: Model, commands: Iterable[Traffic]) -> None:
+    """Publish commands in their order, and let the model decide them too."""
+    for one in commands:
+        model.decide(one.account, one.command, one.amount)
+        client.send(one.account, one.command, one.args)
     client.flush()
+
+
+def drive(
+    nodes: LocalNodes, model: Model, count: int, kills: tuple[float, ...], seed: int
+) -> list[str]:
+    """Publish everything, kill the second node on the way, wait until all is decided."""
+    client, commands = Client(nodes.bootstrap), traffic(count, seed)
+    publish(client, model, islice(commands, int(count * FIRST_PART)))
+    left = [part * count for part in kills]
+    deadline = time.monotonic() + WAIT_S
+    while (done := nodes.decided()) < count or len(nodes.owners()) < nodes.partitions:
+        if left and done >= left[0]:
+            left.pop(0)
+            nodes.kill("second")
+            nodes.start("second")
+            if not left:
+                # So the last kill always comes with commands still to decide.
+                publish(client, model, commands)
+        if time.monotonic() > deadline:
+            return [f"only {done} of {count} decided after {WAIT_S:.0f} s"]
+        time.sleep(POLL_S)
+    return []
 
 
 def run(
     count: int, folder: Path, kills: tuple[float, ...] = KILLS, seed: int = 1
 ) -> dict[str, object]:
     """Run it; return what was found, with `faults` empty if every promise held."""
-    model, faults, started = Model(), [], time.monotonic()
-    left = [part * count for part in kills]
+    model, started = Model(), time.monotonic()
     with LocalNodes(BANK, folder, ("first", "second")) as nodes:
-        publish(Client(nodes.bootstrap), model, count, seed)
-        deadline = time.monotonic() + WAIT_S
-        while (done := nodes.decided()) < count or len(nodes.owners()) < nodes.partitions:
-            if left and done >= left[0]:
-                left.pop(0)
-                nodes.kill("second")
-                nodes.start("second")
-            if time.monotonic() > deadline:
-                faults.append(f"only {done} of {count} decided after {WAIT_S:.0f} s")
-                break
-            time.sleep(POLL_S)
+        faults = drive(nodes, model, count, kills, seed)
         took_s = time.monotonic() - started
-        if left:
-            faults.append(f"{len(left)} kills came too late to matter")
         faults += differences(nodes, model)
         nodes.stop_nodes()
         stores = [f"--store={folder / name}" for name in ("first", "second")]
