@@ -193,6 +193,6 @@ def report_(
     json: client.Json = False,
 ) -> None:
     """Print throughput, latency percentiles and what went wrong, a line per run."""
-    paths = files or sorted(results.glob("*.json"))
+    paths = files or sorted(results.glob("[0-9]*.json"))  # a bench names its own by case
     rows = report(read_result(path) for path in paths)
     output.show(rows, json=json, columns=COLUMNS)

@@ -37,6 +37,7 @@ WORDS = {
     "partition": Word("engine.cli.query", "partition", "Who owns which partition."),
     "load": Word("engine.cli.load", "app", "Record, replay and report real traffic."),
     "verify": Word("engine.cli.verify", "app", "Audit topics and stores against the promises."),
+    "bench": Word("engine.cli.bench", "app", "Measure this engine on this machine."),
     "simulate": Word("engine.cli.simulate", "app", "Run a simulated cluster from one seed."),
     "config": Word("engine.cli.config", "app", "Show the settings and their schema."),
     "openapi": Word("engine.cli.info", "openapi", "Write an application's OpenAPI document."),

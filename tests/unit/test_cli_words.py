@@ -48,6 +48,7 @@ Commands:
   partition  Who owns which partition.
   load       Record, replay and report real traffic.
   verify     Audit topics and stores against the promises.
+  bench      Measure this engine on this machine.
   simulate   Run a simulated cluster from one seed.
   config     Show the settings and their schema.
   openapi    Write an application's OpenAPI document.

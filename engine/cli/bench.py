@@ -1,0 +1,80 @@
+"""`partita bench`: measure this engine on this machine; a case's module loads when it is used.
+
+A table for people, one document with --json. What is measured is in engine/bench.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from engine.cli import output
+
+app = typer.Typer(help="Measure this engine on this machine.", no_args_is_help=True)
+
+RESULTS = Path("loadtest/results")
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the document in the results' folder.")]
+Results = Annotated[Path, typer.Option("--results", help="The folder of results.")]
+
+
+@app.callback()
+def _cases() -> None:
+    """Measure this engine on this machine."""
+
+
+@app.command("machine")
+def machine_(json: Json = False) -> None:
+    """Show what every figure is measured on."""
+    from engine.bench.machine import machine  # noqa: PLC0415 - a case loads when it is used
+
+    output.show(machine(), json=json)
+
+
+def report(
+    case: str, values: Mapping[str, Any], *, json: bool, keep: bool, results: Path = RESULTS
+) -> None:
+    """Print what a case has measured, and keep it if asked to."""
+    from engine.bench import document  # noqa: PLC0415 - a case loads when it is used
+
+    made = document.document(case, values)
+    if keep:
+        output.note(f"kept as {document.keep(made, results)}")
+    if json:
+        output.show(made, json=True)
+    else:
+        _table(case, made)
+
+
+def _table(case: str, made: Mapping[str, Any]) -> None:
+    """Write lists of rows as tables, everything else as names and values."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console(file=sys.stdout, highlight=False)
+    machine = made["machine"]
+    console.print(f"[bold]partita bench {case}[/bold]  {machine['cpu']}, {machine['cores']} cores")
+    plain = {name: value for name, value in made.items() if not isinstance(value, dict | list)}
+    lists = {name: value for name, value in made.items() if isinstance(value, list)}
+    for name, value in lists.items():
+        rows = cast("Sequence[Mapping[str, Any]]", value)
+        columns = list(rows[0]) if rows else []
+        table = Table(*columns, title=name, title_justify="left")
+        for row in rows:
+            table.add_row(*(_cell(row.get(column)) for column in columns))
+        console.print(table)
+    table = Table(show_header=False)
+    for name, value in plain.items():
+        if name != "bench":
+            table.add_row(name, _cell(value))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) < 1_000 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else str(value)
