@@ -4,6 +4,7 @@ Owns the reading of `.avsc` text into a RecordSchema (FORMATS 7 lists the types)
 rules such as ranges stand in the manifest. Reads no files.
 """
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -91,6 +92,7 @@ def fingerprint(schema: RecordSchema) -> int:
     return schema.fingerprint
 
 
+@functools.lru_cache(maxsize=1_024)  # each partition of a node parses the same ones at its start
 def parse(text: str, file: str) -> RecordSchema:
     """Parse the text of an `.avsc` file; raise ApplicationError E1103 that names file and field."""
     try:

@@ -8,7 +8,7 @@ Knows no log, no store and no clock; the helpers `host_*` know their part of it.
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from engine import wire
 from engine.application import Application, rows
@@ -117,7 +117,7 @@ class PythonHost:
             if kind is Kind.MARK:
                 self._fold_mark(run, fields)
             else:
-                self._fold_outcome(run, wire.decode_outcome(value), value)
+                self._fold_outcome(run, cast("Outcome", fields), value)
             if len(run.missing) >= MISSING_ROWS_MAX:
                 break
         decided = self._end(run)
