@@ -14,7 +14,7 @@ from engine.application.generations import Generations, Projection, Views
 from engine.application.types import ProjectorType
 from engine.errors import ApplicationError, EngineError, LogError, StoreError
 from engine.model import Batch, BuildProgress, Decided, Phase, Position
-from engine.partition.ledger import Ledger, add_digests, merge
+from engine.partition.ledger import Ledger, add_digests
 from engine.partition.ownership import LogState, Verdict
 from engine.partition.progress import RestoreProgress
 from engine.ports import Clock, EventReader, StateHost
@@ -109,7 +109,10 @@ class Builder:
             batch = self._ports.history.take(min(count, end - build.position.offset))
             if not batch:
                 return False
-            decided = self._fold(self._host, self._judge(batch))
+            run = self._judge(batch)
+            decided = Decided(state=self._log.position.host)
+            if run:
+                decided = self._ledger.finish(run, self._host, self._host.fold)
         except (ApplicationError, LogError) as fault:
             self._fail(build, fault)
             return True
@@ -248,16 +251,6 @@ class Builder:
             if judged.verdict is Verdict.COUNTS and judged.kind is Kind.OUTCOME:
                 run.add(record.offset, record.time_ms, record.key, record.value)
         return run
-
-    def _fold(self, host: StateHost, rest: Batch) -> Decided:
-        parts: list[Decided] = [Decided(state=self._log.position.host)]
-        while rest:
-            part = host.fold(rest)
-            parts.append(part)
-            rest = rest.rest(part.done)
-            if rest:
-                host.provide(self._ledger.wanted(part), part.missing_prefixes)
-        return merge(parts)
 
     def _fail(self, build: _Build, fault: EngineError) -> None:
         """Give up a projector's views, or all if none is named; the others go on."""

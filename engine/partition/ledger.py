@@ -1,15 +1,15 @@
 """A partition's store and its position: what one APPLY writes, all of it in one write batch."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from engine import limits, wire
 from engine.application import rows
 from engine.errors import StoreError
-from engine.model import Decided, Position
+from engine.model import Batch, Decided, Position
 from engine.partition.ownership import LogState
-from engine.ports import PartitionStore
+from engine.ports import PartitionStore, StateHost
 
 _PAGES_END = rows.prefix_end(rows.table_prefix(rows.TABLE_PAGES))
 
@@ -158,9 +158,32 @@ class Ledger:
         finally:
             view.close()
 
-    def wanted(self, decided: Decided) -> dict[bytes, bytes | None]:
+    def finish(self, batch: Batch, host: StateHost, step: Callable[[Batch], Decided]) -> Decided:
+        """Call `step` of a host until a batch is finished, providing the rows that it misses.
+
+        Each call runs all that is left, to find many misses at once. After MISS_PASSES_MAX calls
+        that has not paid, as where each command leads the next one elsewhere: then one at a time,
+        so that the work grows with the batch and not with its square.
+        """
+        parts: list[Decided] = []
+        asked: set[bytes] = set()
+        rest = batch
+        while rest:
+            tried = rest.first(1) if len(parts) >= limits.MISS_PASSES_MAX else rest
+            part = step(tried)
+            parts.append(part)
+            rest = rest.rest(part.done)
+            if part.done:
+                asked.clear()
+            if part.done < len(tried):
+                host.provide(self._wanted(part, asked), part.missing_prefixes)
+        return merge(parts)
+
+    def _wanted(self, decided: Decided, asked: set[bytes]) -> dict[bytes, bytes | None]:
         """Return the stored rows that a host misses: single ones, and all below its prefixes."""
-        assert decided.missing or decided.missing_prefixes, "a host stopped and misses nothing"
+        names = {*decided.missing, *decided.missing_prefixes}
+        assert names - asked, "a host stopped and misses nothing that it has not been given"
+        asked |= names
         found = dict(zip(decided.missing, self.store.get_many(decided.missing), strict=True))
         if decided.missing_prefixes:
             view = self.store.view()

@@ -23,7 +23,7 @@ from engine.model import (
     Stage,
 )
 from engine.partition.building import BuildPorts
-from engine.partition.ledger import Ledger, add_digests, merge
+from engine.partition.ledger import Ledger, add_digests
 from engine.partition.ownership import LogState, Verdict, head_fields
 from engine.ports import Clock, CommandLog, EventLog, Observer, ReplySink, StateHost
 from engine.telemetry import Slowest
@@ -156,15 +156,9 @@ class Processor:
         """DECIDE: one call of the host, and one more per pass that found missing rows."""
         host, now_ms = self._ports.host, self._ports.clock.now_ms()
         self._observe(Stage.TAKE, Decided())
-        parts: list[Decided] = []
-        rest = batch
-        while rest:
-            part = host.decide(rest, Input.COMMANDS, now_ms)
-            parts.append(part)
-            rest = rest.rest(part.done)
-            if rest:
-                host.provide(self._ledger.wanted(part), part.missing_prefixes)
-        decided = merge(parts)
+        decided = self._ledger.finish(
+            batch, host, lambda rest: host.decide(rest, Input.COMMANDS, now_ms)
+        )
         self._observe(Stage.DECIDE, decided)
         return decided
 

@@ -18,10 +18,10 @@ from engine.application.generations import (
 )
 from engine.application.types import ProjectorType
 from engine.errors import ApplicationError, LogError, StoreError
-from engine.model import Batch, Bounds, Decided, LogRecord, Lookup
+from engine.model import Batch, Bounds, LogRecord, Lookup
 from engine.partition.applications import Applications
 from engine.partition.building import Builder
-from engine.partition.ledger import Ledger, Turn, merge, pages
+from engine.partition.ledger import Ledger, Turn, pages
 from engine.partition.ownership import Judged, LogState, Verdict
 from engine.ports import EventLog, ObjectStore, StateHost
 from engine.wire import Kind
@@ -246,7 +246,7 @@ class Follower:
             (head := wire.head(value)) and head.kind is Kind.OUTCOME for value in run.values
         ):
             raise LogError("E1304", "an outcome comes before any Application record")
-        decided = self._fold(run)
+        decided = self.ledger.finish(run, self._host, self._host.fold)
         host = self.state.position.host
         assert decided.state.sequence == host.sequence, "host and log disagree on the sequence"
         assert decided.state.previous == host.previous, "host and log disagree on the chain"
@@ -257,17 +257,6 @@ class Follower:
         ]
         self.ledger.apply(decided, offsets, self.state)
         self._host.confirm(decided.state.sequence)
-
-    def _fold(self, run: Batch) -> Decided:
-        parts: list[Decided] = []
-        rest = run
-        while rest:
-            part = self._host.fold(rest)
-            parts.append(part)
-            rest = rest.rest(part.done)
-            if rest:
-                self._host.provide(self.ledger.wanted(part), part.missing_prefixes)
-        return merge(parts)
 
     def _check(self, judged: Judged, offset: int) -> None:
         """Compare this replica's digests with the owner's at its mark."""

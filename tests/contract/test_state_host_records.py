@@ -10,7 +10,7 @@ from record_world import Inn, change_of, inn, json_command
 
 from engine import limits, wire
 from engine.application import rows
-from engine.model import Batch, Duplicate, Input
+from engine.model import Batch, Duplicate
 
 FIRST = limits.ID_FIRST
 inn = functools.cache(inn)
@@ -789,12 +789,13 @@ def test_a_naming_host_names_the_ranges_it_misses(naming):
     batch = Batch()
     batch.add(77, START_MS, naming.workspace.encode(), value)
     wanted = set()
-    for _ in range(9):
-        decided = naming.host.decide(batch, Input.COMMANDS, START_MS)
-        if decided.done:
-            break
+
+    def noted(rest):
+        decided = naming.decide_pass(rest)
         wanted.update(decided.missing_prefixes)
-        naming.host.provide(naming.ledger.wanted(decided), decided.missing_prefixes)
+        return decided
+
+    decided = naming.finish(batch, noted)
     view = naming.application.views["rooms"]
     ground = rows.view_key(view.table, naming.workspace, [("string", "ground")])
     assert ground in wanted

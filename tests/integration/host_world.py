@@ -13,7 +13,7 @@ from engine import wire
 from engine.application import rows, schema
 from engine.application.folder import load_application
 from engine.model import Batch, Decided, Input
-from engine.partition.ledger import Ledger, merge, pages
+from engine.partition.ledger import Ledger, pages
 from engine.partition.ownership import LogState
 from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import StoreReader
@@ -347,15 +347,12 @@ class World:
 
     def finish(self, batch, step):
         """Call a step until the batch is finished, reading what is missing."""
-        parts, rest = [], batch
-        while rest:
+
+        def counted(rest):
             self.passes += 1
-            part = step(rest)
-            parts.append(part)
-            rest = rest.rest(part.done)
-            if rest:
-                self.host.provide(self.ledger.wanted(part), part.missing_prefixes)
-        return merge(parts) if parts else Decided()
+            return step(rest)
+
+        return self.ledger.finish(batch, self.host, counted) if batch else Decided()
 
     def confirm(self):
         """Confirm and apply the oldest decided batch."""
