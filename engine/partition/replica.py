@@ -10,14 +10,12 @@ Everything but OWNING reads the event log through the `Follower`; OWNING is the 
 from collections.abc import Callable
 
 from engine import limits, wire
-from engine.application.compat import diff
 from engine.errors import EngineError, LogError, UnavailableError
 from engine.model import (
     Bounds,
     Input,
     Phase,
 )
-from engine.partition.applications import Applications
 from engine.partition.building import Builder
 from engine.partition.ledger import Ledger
 from engine.partition.ownership import Claim, head_fields, make_claim
@@ -48,12 +46,9 @@ class Replica(Shown):
         self._command_bounds: Bounds | None = None
         self._verified = False
         self._claim: Claim | None = None
-        self._deployed = False
         self._deadline_ms = 0
         self._tickets: set[int] = set()
         self._released_ticket: int | None = None
-        self._switching = ""  # the projector whose Switch is on its way
-        self._paused_at_ms = 0  # when the walk began to wait for a build
 
     def open(self) -> None:
         """Open the store's position and the host, and ask the logs how long they are; may block."""
@@ -137,7 +132,8 @@ class Replica(Shown):
             self._command_bounds.topic_id,
             self._random,
         )
-        self._claim, self._deployed = claim, False
+        self._claim = claim
+        self.deploying.forget()
         self.counters["claims"] += 1
         self._append(claim.value)
         self.phase = Phase.CLAIMING
@@ -179,39 +175,24 @@ class Replica(Shown):
 
     def _met_claim(self, follower: Follower) -> bool:
         """Own the partition, once an application is in force; return True if anything moved."""
-        skew_ms = abs(follower.claim_time_ms - self._ports.clock.now_ms())
-        if skew_ms > limits.CLOCK_AHEAD_MS_MAX and not self._deployed:
-            self._lose(f"this node's clock is {skew_ms} ms off the log's")
-            return True
-        self._ports.events.reports()
-        if self._deployed:
-            if not self._deploy_met(follower):
+        if self.deploying.underway:
+            if not self.deploying.met(follower):
                 if self._failed_append():
                     self._start_claim(follower)
                 return False
-        elif self._must_deploy(follower.applications):
-            value = follower.applications.record(self.identity.application, follower.state)
-            self._append(value)
-            self._deployed = True
-            return True
+        else:
+            skew_ms = abs(follower.claim_time_ms - self._ports.clock.now_ms())
+            if skew_ms > limits.CLOCK_AHEAD_MS_MAX:
+                self._lose(f"this node's clock is {skew_ms} ms off the log's")
+                return True
+            self._ports.events.reports()
+            value = self.deploying.at_claim(follower)
+            if value is not None:
+                self._append(value)
+                return True
+        self._ports.events.reports()
         self._start_walk(follower)
         return True
-
-    def _must_deploy(self, applications: Applications) -> bool:
-        """Return True when the folder's application is to come into force (R10)."""
-        newest, mine = applications.newest(), self.identity.application
-        if newest is None:
-            return True
-        if newest.fingerprint == mine.fingerprint:
-            return False
-        changes = diff(newest, mine)
-        if not changes.deployable:
-            self.reason = f"runs version {newest.version} as the log says, not {mine.version}"
-        return changes.deployable
-
-    def _deploy_met(self, follower: Follower) -> bool:
-        newest = follower.applications.newest()
-        return newest is not None and newest.fingerprint == self.identity.application.fingerprint
 
     def _start_walk(self, follower: Follower) -> None:
         self._walk(follower)
@@ -250,8 +231,8 @@ class Replica(Shown):
         assert self._processor is not None
         if self._released_ticket is not None:
             return self._released()
-        if self._switching:
-            return self._switch_met(follower)
+        if self.deploying.underway:
+            return self._turn_met(follower)
         try:
             moved = self._processor.tick()
         except (OwnershipLost, UnavailableError) as lost:
@@ -267,52 +248,34 @@ class Replica(Shown):
         if self.phase is Phase.RELEASING:
             self._release()
         else:
-            self._switch(follower, self._processor)
+            self._turn(follower, self._processor)
         return moved
 
-    def _switch(self, follower: Follower, processor: Processor) -> None:
-        """Let a built generation count: between batches, when it holds all there is (R10)."""
-        builder, offset = follower.builder, follower.ledger.position.offset
-        projector = builder.nearly()
-        processor.taking = projector is None or not self._may_pause()
-        if projector is None or not processor.quiet:
+    def _turn(self, follower: Follower, processor: Processor) -> None:
+        """Write what changes the host's work, if it is time to; between batches (R10)."""
+        value = self.deploying.between(follower, processor)
+        if value is None:
             return
-        if not builder.complete(projector.name, offset):
-            return
-        application = follower.applications.newest()
-        assert application is not None
-        view = application.views[projector.writes[0]]
-        fields = {"view": view.name, "generation": view.generation}
-        head = head_fields(processor.confirmed)
-        # From here on the log is read: it says when the Switch counts, or who was faster.
+        # From here on the log is read: it says when the record counts, or who was faster.
         self._ports.commands.rest()
         follower.seek()
-        self._append(wire.encode_event(Kind.SWITCH, {**head, **fields}))
-        self._switching = projector.name
+        self._append(value)
 
-    def _may_pause(self) -> bool:
-        """Return whether the walk may wait for a build; clients don't wait for one that hangs."""
-        now_ms = self._ports.clock.monotonic_ms()
-        if now_ms - self._paused_at_ms > 2 * limits.BUILD_PAUSE_MS_MAX:
-            self._paused_at_ms = now_ms
-        return now_ms - self._paused_at_ms <= limits.BUILD_PAUSE_MS_MAX
-
-    def _switch_met(self, follower: Follower) -> bool:
-        """Go on with the walk once the own reader has met the Switch."""
+    def _turn_met(self, follower: Follower) -> bool:
+        """Go on with the walk once the own reader has met the record."""
         assert self._claim is not None
         count = follower.tick()
         if follower.state.claim_id != self._claim.claim_id:
-            # Even if the Switch counted: what was read behind it may hold another's claim.
+            # Even if the record counted: what was read behind it may hold another's claim.
             self._forget(follower)
             self._end_or(lambda: self._lose("another owner's claim counts"))
-        elif not follower.builder.builds(self._switching):
-            self._switching = ""
+        elif self.deploying.met(follower):
             self._ports.events.reports()
             self._walk(follower)
             assert self._processor is not None
             self._processor.taking = self.phase is Phase.OWNING
         elif self._failed_append():
-            self.reason = "it is not known what became of a Switch"
+            self.reason = "it is not known what became of an application or a view's switch"
             self._forget(follower)
             self._end_or(lambda: self._start_claim(follower))
         return count > 0
@@ -346,7 +309,7 @@ class Replica(Shown):
     def _forget(self, follower: Follower) -> None:
         """Drop everything unconfirmed and read on from what is applied."""
         self._processor = None
-        self._switching = ""
+        self.deploying.forget()
         self.counters["lost"] += 1
         self._ports.commands.rest()
         self._ports.host.discard()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from engine.application import Application
 from engine.errors import EngineError
 from engine.model import BuildProgress, Held, Input, LogRecord, Lookup, Phase, Progress
+from engine.partition.deploying import Deploying, Loaded
 from engine.partition.processor import Ports, Processor
 from engine.partition.progress import RestoreProgress
 from engine.partition.recovery import Follower
@@ -36,6 +37,7 @@ class Shown:
         self._ports = ports
         self._store = store
         self._progress = RestoreProgress(identity.partition, ports.clock)
+        self.deploying = Deploying(Loaded(identity.application), ports.clock)
         self._follower: Follower | None = None
         self._processor: Processor | None = None
 

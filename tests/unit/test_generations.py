@@ -355,10 +355,10 @@ def test_an_owner_that_was_replaced_behind_its_switch_decides_nothing(world: Wor
     world.until(owner, Phase.OWNING)
     for _ in range(20):
         owner.tick()
-        if owner._switching:
+        if owner.deploying.underway:
             break
         world.broker.step()
-    assert owner._switching
+    assert owner.deploying.underway
     while Kind.SWITCH not in world.kinds():
         world.broker.step()
     state = LogState(owner._follower.ledger.position.copy())  # type: ignore[union-attr]

@@ -244,7 +244,7 @@ def test_a_higher_version_comes_into_force_and_an_older_folder_runs_it(
     newer.close()
     older = world.replica()
     world.until(older, Phase.OWNING)
-    assert "1.1.0" in older.reason
+    assert "1.1.0" in older.deploying.reason
     assert world.kinds().count(Kind.APPLICATION) == 2
 
 
