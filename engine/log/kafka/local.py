@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,8 +38,8 @@ JAVA_FLAGS = (
     "-XX:MaxMetaspaceSize=160m",
     "-Djava.awt.headless=true",
 )
-# Small enough that a broker needs under 300 MB and a test group forms at once.
-SETTINGS = {
+# Small enough that a broker needs under 300 MB.
+SMALL = {
     "num.network.threads": "2",
     "num.io.threads": "2",
     "num.recovery.threads.per.data.dir": "1",
@@ -47,6 +47,10 @@ SETTINGS = {
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.num.partitions": "4",
+    "auto.create.topics.enable": "false",
+}
+# A test's group forms at once, and a group may notice a death sooner than Kafka's default allows.
+QUICK = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "group.consumer.min.session.timeout.ms": "1000",
@@ -57,7 +61,6 @@ SETTINGS = {
     # A killed broker's place is free again after this; it can't come back sooner.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
-    "auto.create.topics.enable": "false",
 }
 LOGGING = """\
 status=ERROR
@@ -76,6 +79,14 @@ rootLogger.appenderRef.file.ref=file
 """
 
 
+@dataclass(slots=True, frozen=True)
+class Seat:
+    """Where a broker runs: its address, and the command that puts it there (`nsenter …`)."""
+
+    host: str = HOST
+    command: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Broker:
     """One broker process and its two ports; `pid` 0 = stopped."""
@@ -84,6 +95,7 @@ class Broker:
     port: int
     controller_port: int
     pid: int = 0
+    host: str = HOST
 
 
 @dataclass(slots=True)
@@ -96,14 +108,20 @@ class Cluster:
     @property
     def bootstrap_servers(self) -> str:
         """Return the brokers' addresses as clients take them."""
-        return ",".join(f"{HOST}:{broker.port}" for broker in self.brokers)
+        return ",".join(f"{broker.host}:{broker.port}" for broker in self.brokers)
 
 
 class LocalKafka:
-    """The brokers of one folder."""
+    """The brokers of one folder.
 
-    def __init__(self, folder: Path) -> None:
+    `stock` leaves Kafka's own time-outs; without it a group forms and notices a death sooner.
+    `seats` puts the brokers elsewhere than on 127.0.0.1: into network namespaces, to be cut off.
+    """
+
+    def __init__(self, folder: Path, *, stock: bool = False, seats: Sequence[Seat] = ()) -> None:
         self._folder = folder.resolve()
+        self._settings = SMALL if stock else SMALL | QUICK
+        self._seats = seats
         self._clock = SystemClock()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -167,6 +185,16 @@ class LocalKafka:
         if number == signal.SIGKILL:
             self._wait_gone(broker, STOP_TIMEOUT_MS)
 
+    def start_again(self, node: int) -> None:
+        """Start one broker that was ended, and don't wait for it."""
+        with self._locked():
+            cluster = self._load()
+            assert cluster is not None, "start() comes first"
+            broker = next(b for b in cluster.brokers if b.node == node)
+            if not self.running(broker):
+                self._spawn(find_java(), jars.classpath(jars.fetch()), broker)
+                self._save(cluster)
+
     def running(self, broker: Broker) -> bool:
         """Return whether the recorded process is alive, and is this very broker."""
         child = self._children.get(broker.pid)
@@ -214,7 +242,12 @@ class LocalKafka:
         # 16 random bytes as Kafka writes its ids; never beginning with '-'.
         ident = "p" + base64.urlsafe_b64encode(SystemRandom().bytes(16)).decode()[1:22]
         pairs = zip(ports[::2], ports[1::2], strict=True)
-        return Cluster(ident, [Broker(at, a, b) for at, (a, b) in enumerate(pairs, 1)])
+        return Cluster(
+            ident, [Broker(at, a, b, 0, self._seat(at).host) for at, (a, b) in enumerate(pairs, 1)]
+        )
+
+    def _seat(self, node: int) -> Seat:
+        return self._seats[node - 1] if self._seats else Seat()
 
     def _check_ports(self, brokers: list[Broker]) -> None:
         for broker in brokers:
@@ -233,9 +266,10 @@ class LocalKafka:
         home.mkdir(parents=True, exist_ok=True)
         copies = min(3, len(cluster.brokers))
         insync = str(max(1, copies - 1))
-        voters = ",".join(f"{b.node}@{HOST}:{b.controller_port}" for b in cluster.brokers)
-        listeners = f"PLAINTEXT://{HOST}:{broker.port},CONTROLLER://{HOST}:{broker.controller_port}"
-        values = SETTINGS | {
+        voters = ",".join(f"{b.node}@{b.host}:{b.controller_port}" for b in cluster.brokers)
+        host = broker.host
+        listeners = f"PLAINTEXT://{host}:{broker.port},CONTROLLER://{host}:{broker.controller_port}"
+        values = self._settings | {
             "process.roles": "broker,controller",
             "node.id": str(broker.node),
             "controller.quorum.voters": voters,
@@ -287,7 +321,11 @@ class LocalKafka:
         with (self._home(broker) / "broker.out").open("wb") as out:
             # Its own session: Ctrl-C in the terminal that started it must not end it.
             child = subprocess.Popen(  # noqa: S603 -- Java with checked jars and our own arguments
-                [java, *flags, "-cp", path, "kafka.Kafka", str(self._properties(broker))],
+                [
+                    *self._seat(broker.node).command,
+                    *(java, *flags, "-cp", path),
+                    *("kafka.Kafka", str(self._properties(broker))),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
