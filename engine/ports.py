@@ -9,6 +9,7 @@ unless it says so; what is not there yet is asked for again in a later tick.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.model import (
@@ -206,6 +207,13 @@ class PartitionStore(Protocol):
 
     def flush(self) -> None:
         """Make what was written survive a crash; may run in the background."""
+        ...
+
+    def checkpoint(self, folder: Path) -> None:
+        """Make `folder`, the store as of some write since this call; any thread, may block.
+
+        Opened as a store it holds exactly that. Writes go on meanwhile.
+        """
         ...
 
     def statistics(self) -> Statistics: ...

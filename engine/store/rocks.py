@@ -13,6 +13,7 @@ from typing import NoReturn
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     Options,
     Rdict,
@@ -105,6 +106,7 @@ class RocksStore:
         # The stub calls it a method; it is a property.
         self._write_options.disable_wal = True  # pyright: ignore[reportAttributeAccessIssue]
         self._lock = threading.Lock()
+        self._copying = threading.Lock()  # held while a checkpoint needs the database open
         self._views: set[RocksView] = set()
         self._writes = 0
         self._rows = 0
@@ -171,6 +173,19 @@ class RocksStore:
         except Exception as fault:
             raise _fault(self.folder, fault) from fault
 
+    def checkpoint(self, folder: Path) -> None:
+        """Make a copy of hard links. Files never change, so only what is new takes space."""
+        with self._copying:
+            db = self._db
+            if db is None:
+                raise UnavailableError("E1402", "the partition's store was closed", folder=folder)
+            try:
+                # A checkpoint flushes too, but while it does no other Python thread runs.
+                db.flush(wait=True)
+                Checkpoint(db).create_checkpoint(str(folder))
+            except Exception as fault:
+                raise _fault(self.folder, fault) from fault
+
     def statistics(self) -> Statistics:
         """Return counters, and RocksDB's own where they help to see trouble coming."""
         with self._lock:
@@ -185,7 +200,7 @@ class RocksStore:
 
     def close(self) -> None:
         """Flush one write buffer, drop compactions and views, close. Closing again is harmless."""
-        with self._lock:
+        with self._copying, self._lock:
             db, self._db = self._db, None
             # RocksDB stays locked as long as anybody holds a snapshot of it.
             for view in tuple(self._views):

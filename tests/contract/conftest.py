@@ -171,6 +171,10 @@ class MemoryStoreWorld:
         self.store = self.store.reopen()
         return self.store
 
+    def opened(self, folder):
+        """Open a checkpoint."""
+        return MemoryStore.opened(folder)
+
     def close(self):
         self.store.close()
 
@@ -185,6 +189,10 @@ class RocksStoreWorld:
         self.store.close()
         self.store = RocksStore(self.folder, self.memory)
         return self.store
+
+    def opened(self, folder):
+        """Open a checkpoint."""
+        return RocksStore(folder, self.memory)
 
     def close(self):
         self.store.close()

@@ -4,6 +4,8 @@ import threading
 
 import pytest
 
+from engine.errors import EngineError
+
 
 def rows(view, start=b"\x00", end=b"\xff", **options):
     return list(view.scan(start, end, **options))
@@ -195,3 +197,64 @@ def test_a_closed_store_refuses(store_world):
 def test_statistics_are_numbers(store_world):
     store, _ = filled(store_world)
     assert all(isinstance(value, int | float) for value in store.statistics().values())
+
+
+def test_a_checkpoint_is_the_store_as_it_was(store_world, tmp_path):
+    store, expected = filled(store_world)
+    store.checkpoint(tmp_path / "copy")
+    store.write([(b"key 000", b"changed"), (b"key 001", None), (b"later", b"new")])
+    store.delete_range(b"key 100", b"key 200")
+    store.flush()
+    copy = store_world.opened(tmp_path / "copy")
+    view = copy.view()
+    assert rows(view) == expected
+    view.close()
+    copy.write([(b"key 005", b"in the copy")])
+    copy.close()
+    assert store.get(b"key 005") == b"value 5"
+    assert store.get(b"key 100") is None
+
+
+def test_a_checkpoint_under_writes_is_one_write(store_world, tmp_path):
+    store, names = store_world.store, [b"name %d" % number for number in range(50)]
+    done, stop, asked = [0], threading.Event(), []
+    store.write([(name, b"0") for name in names])
+
+    def write():
+        while not stop.is_set():
+            number = done[0] + 1
+            store.write([(name, b"%d" % number) for name in names])
+            done[0] = number
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for number in range(10):
+        before = done[0]
+        store.checkpoint(tmp_path / f"copy {number}")
+        asked.append((before, done[0] + 1))
+    stop.set()
+    writer.join()
+    for number, (before, after) in enumerate(asked):
+        copy = store_world.opened(tmp_path / f"copy {number}")
+        values = {int(value) for value in copy.get_many(names)}
+        copy.close()
+        assert len(values) == 1
+        assert before <= values.pop() <= after
+
+
+def test_a_store_that_is_closed_meanwhile_leaves_a_whole_checkpoint_or_none(store_world, tmp_path):
+    store, expected = filled(store_world)
+    closer = threading.Thread(target=store.close)
+    closer.start()
+    try:
+        store.checkpoint(tmp_path / "copy")
+    except (EngineError, AssertionError):
+        assert not (tmp_path / "copy").exists()
+    else:
+        closer.join()
+        copy = store_world.opened(tmp_path / "copy")
+        view = copy.view()
+        assert rows(view) == expected
+        view.close()
+        copy.close()
+    closer.join()
