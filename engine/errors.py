@@ -230,6 +230,14 @@ CATALOG: dict[str, tuple[str, str, str]] = {
         "The disk is full, the file system is read-only, or permissions are missing.",
         "Make room or mend the permissions and start again: what was acknowledged is safe.",
     ),
+    "E1208": (
+        "A snapshot can't be used",
+        (
+            "An object that its manifest names is missing, cut off or has another checksum, or "
+            "the manifest itself can't be read, or it is of another log."
+        ),
+        "Nothing at once: an older snapshot is taken. `partita snapshot verify` checks them all.",
+    ),
     "E1301": (
         "A topic is not as it must be",
         "It has another number of partitions, or settings that could lose or compact records.",
@@ -294,6 +302,11 @@ CATALOG: dict[str, tuple[str, str, str]] = {
         "The node doesn't answer",
         "Nothing listens at that address, or no answer came in time.",
         "Start one with `partita dev FOLDER`, or name its address with `--url`.",
+    ),
+    "E1407": (
+        "The store of snapshots and archives doesn't answer",
+        "The bucket or the folder can't be reached, or refuses the credentials.",
+        "Nodes go on without it and try again. Check its address, the credentials, the disk.",
     ),
     "E1501": (
         "The audit found a difference",

@@ -1,4 +1,4 @@
-"""Fixtures for all tests. `kafka` is a real broker, started once per session when first asked."""
+"""Fixtures for all tests: a real broker, a real S3 server, each started when first asked for."""
 
 import importlib
 import sys
@@ -23,3 +23,12 @@ def kafka(
         base = base.parent
     with shared_kafka(base / "kafka-session") as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Yield the address of a bucket on a real S3 server."""
+    s3_server = importlib.import_module("s3_fixture").s3_server
+
+    with s3_server(tmp_path_factory.mktemp("s3") / "root") as server:
+        yield server.url

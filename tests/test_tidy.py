@@ -41,6 +41,7 @@ SHELLS = (
 PROSE = re.compile(r"\b(TODO|FIXME|XXX)\b")
 # What a bench puts beside the engine is written in the bare packages.
 WRAPPERS = {
+    "obstore": ("engine/log/objects_s3.py",),
     "confluent_kafka": ("engine/log/kafka", "engine/bench"),
     "rocksdict": ("engine/store",),
     "wasmtime": ("engine/sandbox", "engine/bench"),

@@ -15,6 +15,7 @@ from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.kafka.content import KafkaObjects
 from engine.log.kafka.logs import KafkaLogs
 from engine.log.objects import FolderObjects
+from engine.log.objects_s3 import S3Objects
 from engine.log.simulated import SimulatedBroker, SimulatedLogs
 from engine.settings import LogSettings
 from engine.store.memory import MemoryStore
@@ -225,7 +226,24 @@ class KafkaObjectsWorld(KafkaWorld):
         self.objects = KafkaObjects(self.logs)
 
 
-OBJECT_STORES = {"folder": FolderObjectsWorld, "kafka": KafkaObjectsWorld}
+class S3ObjectsWorld:
+    """A prefix of its own in the bucket of a real server."""
+
+    fixtures = ("s3",)
+
+    def __init__(self, _folder, address):
+        self.objects = S3Objects(address, f"contract-{uuid.uuid4().hex[:12]}")
+
+    def close(self):
+        for name in self.objects.names():
+            self.objects.delete(name)
+
+
+OBJECT_STORES = {
+    "folder": FolderObjectsWorld,
+    "kafka": KafkaObjectsWorld,
+    "s3": S3ObjectsWorld,
+}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in OBJECT_STORES])

@@ -4,7 +4,6 @@ A blob is cut into parts: key `name/number`; value = how many parts there are, t
 hash, and the part's bytes. Owns an index of offsets; the bytes are read when asked for. May block.
 """
 
-import re
 import struct
 import threading
 from concurrent.futures import Future
@@ -12,10 +11,11 @@ from concurrent.futures import Future
 from confluent_kafka import KafkaException, Message, TopicPartition
 
 from engine import wire
-from engine.errors import ConfigError, UnavailableError
+from engine.errors import UnavailableError
 from engine.limits import CONTENT_PART_BYTES_MAX, NAME_LENGTH_MAX, RECORD_BYTES_MAX
 from engine.log.kafka.connection import REQUEST_TIMEOUT_S, unavailable
 from engine.log.kafka.logs import KafkaLogs
+from engine.log.objects import check_name
 from engine.world import SystemClock
 
 HEADER = struct.Struct(">iq")  # parts, hash
@@ -26,9 +26,6 @@ PUT_POLL_S = 0.05
 POLL_S = 0.1
 CONSUME_MAX = 100
 END = "_PARTITION_EOF"
-
-_PART = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
-_NAME = re.compile(rf"{_PART}(/{_PART}){{0,7}}")
 
 assert CONTENT_PART_BYTES_MAX + NAME_LENGTH_MAX < RECORD_BYTES_MAX
 
@@ -50,7 +47,7 @@ class KafkaObjects:
 
     def put(self, name: str, data: bytes) -> None:
         """Store a blob and wait until the log has all of it."""
-        _check(name)
+        check_name(name)
         with self._lock:
             self._catch_up()
             cuts = range(0, max(len(data), 1), PART_BYTES_MAX)
@@ -63,7 +60,7 @@ class KafkaObjects:
 
     def get(self, name: str) -> bytes | None:
         """Return a blob as the log has it now, or None."""
-        _check(name)
+        check_name(name)
         with self._lock:
             self._catch_up()
             header = self._whole(name)
@@ -83,7 +80,7 @@ class KafkaObjects:
 
     def delete(self, name: str) -> None:
         """Mark every part of a blob as deleted."""
-        _check(name)
+        check_name(name)
         with self._lock:
             self._catch_up()
             for number in self._index.get(name, {}):
@@ -167,12 +164,3 @@ class KafkaObjects:
             raise UnavailableError("E1401", f"{self._topic} can't be read", offset=offset)
         finally:
             self._consumer.unassign()
-
-
-def _check(name: str) -> None:
-    if len(name) > NAME_LENGTH_MAX or not _NAME.fullmatch(name):
-        raise ConfigError(
-            "E1001",
-            f"{name[:80]!r} can't name an object",
-            "Use up to 8 parts of letters, digits, . - _ with / between them",
-        )
