@@ -15,7 +15,7 @@ import structlog
 from engine import __version__, limits, wire
 from engine.application import Application
 from engine.errors import EngineError, StoreError, UnavailableError
-from engine.model import BuildProgress, LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
+from engine.model import BuildProgress, Held, LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
 from engine.node.api import Route, Where
 from engine.node.counters import joined
 from engine.node.feed import Callback, Feed
@@ -346,6 +346,10 @@ class Node:
     def progress(self) -> Sequence[Progress]:
         """Return one entry per partition held here."""
         return [replica.progress() for replica in list(self._replicas.values())]
+
+    def held(self) -> Sequence[Held]:
+        """Return what this node's heartbeat would say of its partitions now."""
+        return [replica.held() for replica in list(self._replicas.values())]
 
     def builds(self) -> Mapping[int, Sequence[BuildProgress]]:
         """Return how far views' new generations are, by partition; the old ones answer."""
