@@ -6,7 +6,7 @@ A table for people, one document with --json. What is measured is in engine/benc
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -15,6 +15,9 @@ from engine.cli import output
 app = typer.Typer(help="Measure this engine on this machine.", no_args_is_help=True)
 
 RESULTS = Path("loadtest/results")
+FOLDER = Path("topology/bank")
+Application = Annotated[Path, typer.Option("--application", help="The folder of bank.")]
+Host = Annotated[str | None, typer.Option("--host", help="State host; none = the setting's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the document in the results' folder.")]
 Results = Annotated[Path, typer.Option("--results", help="The folder of results.")]
@@ -31,6 +34,26 @@ def machine_(json: Json = False) -> None:
     from engine.bench.machine import machine  # noqa: PLC0415 - a case loads when it is used
 
     output.show(machine(), json=json)
+
+
+@app.command()
+def commands(
+    log: Annotated[Literal["kafka", "embedded"], typer.Option(help="Which log.")] = "kafka",
+    count: Annotated[int, typer.Option(min=100, help="How many commands wait.")] = 400_000,
+    accounts: Annotated[int, typer.Option(min=1, help="How many accounts.")] = 10_000,
+    processes: Annotated[int, typer.Option(min=1, help="How many nodes.")] = 1,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds at each rate; 0 = none.")] = 10,
+    application: Application = FOLDER,
+    host: Host = None,
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """Credits a second, exactly once, beside a bare loop; then latency at 1,000 and 10,000/s."""
+    from engine.bench.commands import Asked, run  # noqa: PLC0415 - a case loads when it is used
+
+    asked = Asked(log, host, accounts, count, processes, latency, folder=application)
+    report("commands", run(asked), json=json, keep=keep, results=results)
 
 
 def report(

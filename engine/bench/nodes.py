@@ -1,0 +1,174 @@
+"""Nodes of a bench, each a process of its own, and what their samples say together."""
+
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import orjson
+
+from engine.bench.places import Place
+from engine.errors import UnavailableError
+
+READY_S = 120.0
+STALLED_S = 60.0
+STOP_S = 30.0
+LATENCY_S = 120.0
+_POLL_S = 0.02
+
+Sample = dict[str, Any]
+
+
+class Window(NamedTuple):
+    """What was decided between two moments, and what that took."""
+
+    outcomes: int
+    seconds: float
+    cpu_us: float  # processor time of all node processes per outcome
+    shell_us: float  # of the threads that walk
+
+    @property
+    def per_s(self) -> float:
+        """Return how many a second."""
+        return self.outcomes / self.seconds if self.seconds else 0.0
+
+
+class Worker:
+    """One node's process, and the samples it has sent so far."""
+
+    def __init__(self, name: str, folder: Path, settings: dict[str, Any], **asked: Any) -> None:
+        self.name = name
+        self.url = ""
+        self.samples: list[Sample] = []
+        self._latencies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        command = [sys.executable, "-m", "engine.bench.worker"]
+        self._process = subprocess.Popen(  # noqa: S603 - this very interpreter and our own module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdin is not None
+        asked = {"folder": str(folder), "settings": {**settings, "node": name}, **asked}
+        self._process.stdin.write(orjson.dumps(asked) + b"\n")
+        self._process.stdin.flush()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            found = orjson.loads(line)
+            if "url" in found:
+                self.url = found["url"]
+            elif "latency" in found:
+                self._latencies.put(found["latency"])
+            else:
+                self.samples.append(found)
+
+    @property
+    def last(self) -> Sample:
+        """Return the newest sample."""
+        if self._process.poll() is not None:
+            what = f"the node {self.name} ended with {self._process.returncode}"
+            raise UnavailableError("E1402", what, "Its own words stand above")
+        return self.samples[-1] if self.samples else {"owned": {}, "ready": False}
+
+    def latency(self, **asked: Any) -> dict[str, Any]:
+        """Have the node measure latency from inside (worker.answer)."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(orjson.dumps(asked) + b"\n")
+        self._process.stdin.flush()
+        return self._latencies.get(timeout=LATENCY_S)
+
+    def stop(self) -> None:
+        """Let the node hand over and end; kill it if that takes too long."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+
+
+class Nodes:
+    """All nodes of a bench; stopped with the block."""
+
+    def __init__(
+        self, place: Place, folder: Path, partitions: int, count: int, host: str | None
+    ) -> None:
+        self._partitions = partitions
+        more = {"host": host} if host else {}
+        self.workers = [
+            Worker(f"node-{number}", folder, {**place.settings(), **more})
+            for number in range(1, count + 1)
+        ]
+
+    def __enter__(self) -> Self:
+        """Stop them with the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop all nodes."""
+        for worker in self.workers:
+            worker.stop()
+
+    def sequences(self) -> dict[str, int]:
+        """Return how many outcomes each partition has."""
+        found: dict[str, int] = {}
+        for worker in self.workers:
+            for partition, sequence in worker.last["owned"].items():
+                found[partition] = max(sequence, found.get(partition, 0))
+        return found
+
+    def wait_owned(self) -> None:
+        """Wait until every partition has an owner here."""
+        self._wait(lambda: len(self.sequences()) == self._partitions, "own all partitions", READY_S)
+
+    def wait_outcomes(self, total: int) -> None:
+        """Wait until there are so many outcomes; give up when none comes for a while."""
+        seen, moved_s = -1, time.monotonic()
+        while (now := sum(self.sequences().values())) < total:
+            if now != seen:
+                seen, moved_s = now, time.monotonic()
+            elif time.monotonic() - moved_s > STALLED_S:
+                what = f"{now} of {total} outcomes, none since {STALLED_S:.0f} s"
+                raise UnavailableError("E1402", what)
+            time.sleep(_POLL_S)
+
+    def _wait(self, done: Callable[[], bool], what: str, most_s: float) -> None:
+        deadline_s = time.monotonic() + most_s
+        while not done():
+            if time.monotonic() > deadline_s:
+                raise UnavailableError("E1402", f"the nodes didn't {what} in {most_s:.0f} s")
+            time.sleep(_POLL_S)
+
+    def window(self, first: int, last: int) -> Window:
+        """Return what happened from the first moment with `first` outcomes to that with `last`."""
+        rows = self._rows()
+        begin = next(row for row in rows if row[1] >= first)
+        end = next(row for row in rows if row[1] >= last)
+        outcomes = end[1] - begin[1]
+        cpu, shell = ((end[at] - begin[at]) / max(outcomes, 1) / 1_000 for at in (2, 3))
+        return Window(outcomes, (end[0] - begin[0]) / 1e9, cpu, shell)
+
+    def _rows(self) -> list[tuple[int, int, int, int]]:
+        """Return (time, outcomes, cpu, shell cpu) of all nodes together, in the order of time."""
+        merged = sorted(
+            (sample["at_ns"], number, sample)
+            for number, worker in enumerate(self.workers)
+            for sample in list(worker.samples)
+        )
+        sequences: dict[str, int] = {}
+        spent = [(0, 0)] * len(self.workers)
+        rows: list[tuple[int, int, int, int]] = []
+        for at_ns, number, found in merged:
+            for partition, sequence in found["owned"].items():
+                sequences[partition] = max(sequence, sequences.get(partition, 0))
+            spent[number] = found["cpu_ns"], found["shell_ns"]
+            cpu_ns, shell_ns = (sum(column) for column in zip(*spent, strict=True))
+            rows.append((at_ns, sum(sequences.values()), cpu_ns, shell_ns))
+        return rows
