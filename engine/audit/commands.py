@@ -125,9 +125,10 @@ def read_command(value: bytes | None) -> Asked | None:
 def _read_json(value: bytes) -> Asked | None:
     try:
         fields = orjson.loads(value)
-        return Asked(uuid.UUID(fields["command_id"]).bytes, str(fields["name"]), 0, None)
+        command_id, name = uuid.UUID(fields["command_id"]).bytes, fields["name"]
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+    return Asked(command_id, name, 0, None) if isinstance(name, str) else None
 
 
 def _same(record: LogRecord, asked: Asked, decision: Decision) -> bool:
