@@ -252,6 +252,8 @@ class Held:
     role: str  # owner, standby, restoring
     epoch: int
     sequence: int
+    application: int = 0  # index of the one in force there
+    unbuilt: int = 0  # records that its new generations of views lack
 
 
 @dataclass(slots=True, frozen=True)
@@ -267,6 +269,7 @@ class NodeBeat:
     http: str
     sent_at: int
     leaving: bool
+    draining: bool = False  # it holds no partition and wants none
     partitions: tuple[Held, ...] = ()
 
 

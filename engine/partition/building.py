@@ -129,6 +129,14 @@ class Builder:
         """Return the offset below which everything is built; -1 when nothing is."""
         return self._build.position.offset if self._build else -1
 
+    @property
+    def behind(self) -> int:
+        """Return how many records what is being built lacks; 0 where nothing sound is."""
+        build = self._build
+        if build is None or not self._building.keys() - build.failed.keys():
+            return 0
+        return self._ledger.position.offset - build.position.offset
+
     def complete(self, projector: str, offset: int) -> bool:
         """Return whether a projector's views hold all that lies below `offset`, and no more."""
         build = self._build
@@ -188,11 +196,10 @@ class Builder:
     def statistics(self) -> Mapping[str, int | float]:
         """Return counters, and how much waits."""
         progress = self.progress()
-        behind = (one.target_offset - one.applied_offset for one in progress if not one.problem)
         return {
             "builds": sum(not one.problem for one in progress),
             "builds_failed": sum(bool(one.problem) for one in progress),
-            "build_behind": max(behind, default=0),
+            "build_behind": self.behind,
             "built_total": self._built_total,
         }
 

@@ -85,6 +85,8 @@ class Shown:
             "owner" if owning else "restoring",
             position.epoch if position else 0,
             position.host.sequence if position else 0,
+            position.host.application if position else 0,
+            self._follower.builder.behind if self._follower else 0,
         )
 
     def progress(self) -> Progress:

@@ -140,7 +140,8 @@ def beat(node, sent_at, *, leaving=False):
         http="http://127.0.0.1:8080",
         sent_at=sent_at,
         leaving=leaving,
-        partitions=(Held(0, "owner", 7 << 20, 12), Held(3, "restoring", 0, 0)),
+        draining=True,
+        partitions=(Held(0, "owner", 7 << 20, 12, 2, 7), Held(3, "restoring", 0, 0)),
     )
 
 

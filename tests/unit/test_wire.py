@@ -133,7 +133,17 @@ NODE: dict[str, Any] = {
     "http": "http://127.0.0.1:7000",
     "sent_at": 1_700_000_000_000,
     "leaving": False,
-    "partitions": [{"partition": 3, "role": "owner", "epoch": HEAD["epoch"], "sequence": 42}],
+    "draining": True,
+    "partitions": [
+        {
+            "partition": 3,
+            "role": "owner",
+            "epoch": HEAD["epoch"],
+            "sequence": 42,
+            "application": 2,
+            "unbuilt": 7,
+        }
+    ],
 }
 POSITION = Position(
     topic_id="BBBBBBBBBBBBBBBBBBBBBB",

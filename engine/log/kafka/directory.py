@@ -35,12 +35,15 @@ def encode_beat(beat: NodeBeat) -> bytes:
             "http": beat.http,
             "sent_at": beat.sent_at,
             "leaving": beat.leaving,
+            "draining": beat.draining,
             "partitions": [
                 {
                     "partition": held.partition,
                     "role": held.role,
                     "epoch": held.epoch,
                     "sequence": held.sequence,
+                    "application": held.application,
+                    "unbuilt": held.unbuilt,
                 }
                 for held in beat.partitions
             ],
