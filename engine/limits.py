@@ -86,6 +86,14 @@ HEARTBEAT_MS = 250
 PEER_SILENCE_MS = 2_000
 STORE_FLUSH_MS = 15_000
 
+# Checkpoints, snapshots, restores.
+RESTORE_AHEAD_MIN = 50_000  # a snapshot so far ahead of a sound local store is quicker
+BROKEN_STORES_MAX = 2  # damaged stores of a partition that are kept for analysis
+HEALS_MAX = 3  # times that a partition restores itself, until it has run for a while
+HEALED_MS = 3_600_000
+SNAPSHOT_RETRY_MS = 15_000
+SNAPSHOT_ORPHANS_MS = 24 * 3_600_000  # what another writer has left without naming it
+
 # Caches.
 ROW_CACHE_MAX = 200_000
 ROW_CACHE_BYTES_MAX = 256 * 1024 * 1024
