@@ -44,19 +44,24 @@ class Model:
         self.balances: dict[str, int] = {}
         self.rejected: Counter[str] = Counter()
 
-    def decide(self, account: str, command: str, amount: int) -> None:
-        if command == "open":
-            if account in self.balances:
-                self.rejected["already_open"] += 1
-            self.balances.setdefault(account, 0)
-        elif account not in self.balances:
-            self.rejected["not_open"] += 1
-        elif command == "credit":
-            self.balances[account] += amount
-        elif self.balances[account] < amount:
-            self.rejected["insufficient_funds"] += 1
+    def decide(self, account: str, command: str, amount: int) -> str:
+        """Return the code of the outcome, "" if it must be accepted."""
+        code = self._code(account, command, amount)
+        if code:
+            self.rejected[code] += 1
+        elif command == "open":
+            self.balances[account] = 0
         else:
-            self.balances[account] -= amount
+            self.balances[account] += amount if command == "credit" else -amount
+        return code
+
+    def _code(self, account: str, command: str, amount: int) -> str:
+        if command == "open":
+            return "already_open" if account in self.balances else ""
+        if account not in self.balances:
+            return "not_open"
+        short = command == "debit" and self.balances[account] < amount
+        return "insufficient_funds" if short else ""
 
 
 class Client:

@@ -185,6 +185,12 @@ class LocalKafka:
         if number == signal.SIGKILL:
             self._wait_gone(broker, STOP_TIMEOUT_MS)
 
+    def wait_ended(self, node: int) -> None:
+        """Wait, bounded, until a broker that was asked to has ended."""
+        cluster = self._load()
+        assert cluster is not None, "start() comes first"
+        self._wait_gone(next(b for b in cluster.brokers if b.node == node), STOP_TIMEOUT_MS)
+
     def start_again(self, node: int) -> None:
         """Start one broker that was ended, and don't wait for it."""
         with self._locked():
