@@ -177,6 +177,9 @@ class Decided:
     `done` commands (or records) are finished; the rest waits for the rows in `missing` and for all
     rows below `missing_prefixes`. `ids` and `times` are those of the outcomes, for the dedup page.
     `digests` are differences to add, modulo 2**64. `state` is the state after the last outcome.
+
+    `replies` are refusals, duplicates, and the replies of outcomes whose command names a place to
+    send them to. All others are made from the outcome (replies.py), if anybody waits.
     """
 
     outcomes: list[bytes] = field(default_factory=list[bytes])
@@ -190,6 +193,7 @@ class Decided:
     missing: list[bytes] = field(default_factory=list[bytes])
     missing_prefixes: list[bytes] = field(default_factory=list[bytes])
     done: int = 0
+    rejected: int = 0  # how many of the outcomes are rejections
     state: HostState = field(default_factory=HostState)
 
 

@@ -134,7 +134,11 @@ class CommandSink(Protocol):
 
 
 class ReplySink(Protocol):
-    """Replies for clients that asked for them on <app>.replies: best effort, errors are counted."""
+    """Replies for clients that wait here or on <app>.replies: best effort, errors are counted."""
+
+    def waiting(self, partition: int, ids: Sequence[bytes]) -> Sequence[int]:
+        """Return the indexes of those command ids whose reply somebody waits for here."""
+        ...
 
     def send(self, partition: int, reply: Reply) -> None:
         """Send a reply (`partition` is that of the command) to `reply.reply_to`."""

@@ -234,6 +234,11 @@ class _Replies:
         self.sent = 0
         self.failed = 0
 
+    def waiting(self, partition: int, ids: Sequence[bytes]) -> Sequence[int]:
+        """Return everybody: simulated clients wait for each of their commands."""
+        del partition
+        return range(len(ids))
+
     def send(self, partition: int, reply: Reply) -> None:
         """Send a reply to the simulated client."""
         if self._broker.reply(partition, reply):

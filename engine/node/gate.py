@@ -7,7 +7,7 @@ caller is told so: trying again with the same id is always safe.
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 from engine import limits
@@ -99,6 +99,14 @@ class Gate:
         for act in resolved:
             act()
         return True
+
+    def waiting(self, partition: int, ids: Sequence[bytes]) -> Sequence[int]:
+        """Return the indexes of those command ids whose reply somebody waits for here."""
+        if not self._waiting:
+            return ()
+        with self._lock:
+            known = self._waiting
+            return [at for at, command_id in enumerate(ids) if (partition, command_id) in known]
 
     def send(self, partition: int, reply: Reply) -> None:
         """Hand a reply to whoever waits for it here, and to the replies topic if it says so."""

@@ -221,6 +221,7 @@ def merge(parts: list[Decided]) -> Decided:
         whole.replies += part.replies
         whole.emits += part.emits
         whole.done += part.done
+        whole.rejected += part.rejected
         for table, difference in part.digests.items():
             whole.digests[table] = whole.digests.get(table, 0) + difference
     return whole

@@ -10,22 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engine import limits, wire
-from engine.errors import Code
 from engine.model import (
     Batch,
     Decided,
     Duplicate,
     HostState,
     Input,
-    LogRecord,
     Lookup,
-    Reply,
     Stage,
 )
 from engine.partition.building import BuildPorts
 from engine.partition.ledger import Ledger, add_digests
 from engine.partition.ownership import LogState, Verdict, head_fields
 from engine.ports import Clock, CommandLog, EventLog, Observer, ReplySink, StateHost
+from engine.replies import first_outcome, reply_of
 from engine.telemetry import Slowest
 from engine.wire import Kind
 
@@ -266,18 +264,20 @@ class Processor:
 
     def _reply(self, flight: Flight) -> None:
         """REPLY: only now. A duplicate's first outcome is read back from the log first."""
-        decided = flight.decided
+        decided, replies = flight.decided, self._ports.replies
         if decided.outcomes:
             now_ms = self._ports.clock.now_ms()
             waited_ms = now_ms - decided.command_times[0]  # the first of a batch waited longest
             self.slowest.note(decided.workspaces[0].decode("utf-8", "replace"), waited_ms, now_ms)
-        for reply in flight.decided.replies:
+        for reply in decided.replies:
             if isinstance(reply, Duplicate):
                 self._duplicates.append(reply)
-                continue
-            self._counters["outcomes"] += reply.sequence > 0
-            self._counters["rejected"] += reply.sequence > 0 and reply.code != ""
-            self._ports.replies.send(self._partition, reply)
+            else:
+                replies.send(self._partition, reply)
+        for at in replies.waiting(self._partition, decided.ids):
+            replies.send(self._partition, reply_of(decided.outcomes[at]))
+        self._counters["outcomes"] += len(decided.outcomes)
+        self._counters["rejected"] += decided.rejected
         self._observe(Stage.REPLY, flight.decided)
 
     def _answer_duplicates(self) -> bool:
@@ -291,7 +291,7 @@ class Processor:
                 break
             self._duplicates.popleft()
             self._counters["duplicates"] += 1
-            self._ports.replies.send(self._partition, _first_outcome(duplicate, found))
+            self._ports.replies.send(self._partition, first_outcome(duplicate, found))
             answered = True
         return answered
 
@@ -339,30 +339,3 @@ def _fitting(batch: Batch) -> int:
         if total > limits.BATCH_BYTES_MAX and count:
             return count
     return len(batch)
-
-
-def _first_outcome(duplicate: Duplicate, found: LogRecord | Lookup) -> Reply:
-    """Return the answer to a duplicate: the first outcome, if it is really the same command."""
-    reply = Reply(
-        duplicate.command_id,
-        duplicate.workspace,
-        0,
-        0,
-        Code.ID_EXPIRED,
-        "its outcome is no longer in the log; it may have been decided long ago",
-        reply_to=duplicate.reply_to,
-        duplicate=True,
-    )
-    if isinstance(found, Lookup):
-        return reply
-    first = wire.decode_outcome(found.value or b"")
-    asked = (duplicate.workspace, duplicate.name, duplicate.args_schema, duplicate.args)
-    if asked != (first["workspace"], first["name"], first["args_schema"], first["args"]):
-        reply.code = Code.ID_CONFLICT
-        reply.message = "this id was used for another command"
-        return reply
-    reply.sequence = first["sequence"]
-    reply.workspace_sequence = first["workspace_sequence"]
-    reply.code, reply.message = first["code"], first["message"]
-    reply.field, reply.result = first["field"], first["result"]
-    return reply

@@ -156,8 +156,10 @@ def refusal(request: Request, code: Code, message: str) -> Reply:
     )
 
 
-def reply(request: Request, outcome: Outcome) -> Reply:
-    """Return the answer that goes with an outcome."""
+def reply(request: Request, outcome: Outcome) -> Reply | None:
+    """Return the answer that goes with an outcome, if the command says where to send it."""
+    if request.reply_to is None:
+        return None
     return Reply(
         outcome["command_id"],
         outcome["workspace"],

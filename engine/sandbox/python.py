@@ -332,12 +332,14 @@ class PythonHost:
         for table, difference in effects.digests.items():
             decided.digests[table] = decided.digests.get(table, 0) + difference
         self._counters["outcomes"] += 1
+        decided.rejected += outcome["code"] != ""
         self._counters["rejected"] += outcome["code"] != ""
 
-    def _answer(self, run: _Pass, answer: Reply | Duplicate) -> None:
+    def _answer(self, run: _Pass, answer: Reply | Duplicate | None) -> None:
         if run.before is not None:
             return
-        run.decided.replies.append(answer)
+        if answer is not None:
+            run.decided.replies.append(answer)
         run.decided.done += 1
         self._counters["commands"] += 1
         self._counters["duplicates"] += isinstance(answer, Duplicate)

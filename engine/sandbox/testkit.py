@@ -225,11 +225,11 @@ class TestKit:
         return host
 
     def _answer(self, decided: Decided) -> KitOutcome:
+        if decided.outcomes:
+            return self._shown(self.outcomes[-1], duplicate=False)
         (reply,) = decided.replies
         if isinstance(reply, Duplicate):
             return self._shown(self.outcomes[reply.first_sequence - 1], duplicate=True)
-        if reply.sequence:
-            return self._shown(self.outcomes[reply.sequence - 1], duplicate=False)
         return KitOutcome(
             accepted=False,
             code=reply.code,

@@ -9,7 +9,18 @@ from dataclasses import replace
 
 import host_world
 import pytest
-from host_world import HOSTS, NAMING, START_MS, World, build, digests_of, shop, uuid4_of, workspaces
+from host_world import (
+    HOSTS,
+    NAMING,
+    START_MS,
+    World,
+    answers,
+    build,
+    digests_of,
+    shop,
+    uuid4_of,
+    workspaces,
+)
 
 from engine import limits, wire
 from engine.application import rows
@@ -264,7 +275,7 @@ def test_a_command_without_a_workspace_is_rejected(world, key):
     batch = Batch()
     batch.add(0, world.now_ms, key, world.command("open", {"owner": "Ann"}))
     decided = world.finish(batch, world.decide_pass)
-    (reply,) = decided.replies
+    (reply,) = answers(batch.values, decided)
     assert (reply.sequence, code(reply), reply.workspace) == (1, "no_workspace", "")
     assert decided.rows == {}
 
@@ -469,7 +480,7 @@ def test_the_first_miss_ends_the_finished_prefix_and_the_rest_finds_more(naming)
     )
     naming.host.provide({rows.workspace_key(naming.workspace): None})
     decided = naming.decide_pass(batch)
-    assert decided.done == len(decided.replies) == len(decided.outcomes) == 1
+    assert decided.done == len(decided.outcomes) == 1
     account = naming.application.records["account"].table
     assert set(decided.missing) == {
         rows.record_key(account, naming.workspace, 0, 0),

@@ -6,6 +6,7 @@ The log is a list, the store and the ledger are the engine's own, so pages and p
 import functools
 import tempfile
 import uuid
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from engine.application.folder import load_application
 from engine.model import Batch, Decided, Input
 from engine.partition.ledger import Ledger, pages
 from engine.partition.ownership import LogState
+from engine.replies import reply_of
 from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import StoreReader
 from engine.sandbox.python import PythonHost
@@ -368,11 +370,11 @@ class World:
         self.ledger.apply(decided, list(range(first, len(self.log))), state)
 
     def send(self, *values, key=None):
-        """Decide and confirm; return the replies."""
+        """Decide and confirm; return a reply for each, in order."""
         decided = self.decide(*values, key=key)
         while self.flights:
             self.confirm()
-        return decided.replies
+        return answers(values, decided)
 
     def do(self, name, args=None, **fields):
         """Send one command; return its outcome."""
@@ -429,3 +431,25 @@ def digests_of(found):
 def uuid4_of(number):
     """Return an id that is no UUIDv7."""
     return uuid.UUID(int=number, version=4).bytes
+
+
+def answers(values, decided):
+    """Return what each sender would be told: what the host says, else what its outcome says."""
+    made = [reply_of(value) for value in decided.outcomes]
+    said = {reply.sequence: reply for reply in decided.replies if getattr(reply, "sequence", 0)}
+    others = deque(reply for reply in decided.replies if not getattr(reply, "sequence", 0))
+    outcomes = deque(said.get(reply.sequence, reply) for reply in made)
+    found = []
+    for value in values:
+        names_outcome = not others or (outcomes and _names(value, outcomes[0].command_id))
+        if outcomes and (names_outcome or not _names(value, others[0].command_id)):
+            found.append(outcomes.popleft())
+        else:
+            found.append(others.popleft())
+    assert not outcomes
+    assert not others
+    return found
+
+
+def _names(value, command_id):
+    return command_id in value or str(uuid.UUID(bytes=command_id)).encode() in value

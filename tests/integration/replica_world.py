@@ -27,6 +27,9 @@ class ReplicaWorld:
         self.content = MemoryObjects()
         self.replies: list[Reply] = []
 
+    def waiting(self, _partition: int, ids: list[bytes]) -> range:
+        return range(len(ids))
+
     def send(self, _partition: int, reply: Reply) -> None:
         self.replies.append(reply)
 
