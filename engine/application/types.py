@@ -256,6 +256,14 @@ class Application:
     workspaces: Mapping[str, WorkspaceKind] = field(default_factory=dict[str, WorkspaceKind])
     uniques: Mapping[str, Unique] = field(default_factory=dict[str, Unique])  # by record.unique
 
+    def command(self, name: str) -> CommandType | None:
+        """Return a command by its name, or by the one it had before: some may be under way."""
+        found = self.commands.get(name)
+        if found is not None:
+            return found
+        renamed = (each for each in self.commands.values() if each.renamed_from == name)
+        return next(renamed, None) if name else None
+
     @property
     def entry_points(self) -> tuple[EntryPoint, ...]:
         """Every function that the manifest names, commands' first."""

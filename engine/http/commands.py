@@ -124,7 +124,7 @@ class Commands:
     async def _asked(self, request: Request, span: Span) -> Asked:
         query(request)
         workspace, name = workspace_of(request), segment(request, "command")
-        command = self._context.node.application.commands.get(name)
+        command = self._context.node.application.command(name)
         if command is None:
             known = ", ".join(sorted(self._context.node.application.commands))
             raise Problem(

@@ -83,7 +83,7 @@ def reply_json(partition: int, reply: Reply, command: CommandType) -> dict[str, 
 def outcome_json(partition: int, outcome: Outcome, applications: Applications) -> dict[str, Any]:
     """Return an outcome as JSON."""
     application = applications(outcome["application"])
-    command = application.commands.get(outcome["name"]) if application else None
+    command = application.command(outcome["name"]) if application else None
     body: dict[str, Any] = {
         "command_id": id_text(outcome["command_id"]),
         "workspace": outcome["workspace"],

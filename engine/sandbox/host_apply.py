@@ -88,7 +88,7 @@ class Folder:
         if value is UNKNOWN:
             effects.missed.append(key)
             return ""
-        command = self._scope.application.commands.get(outcome["name"])
+        command = self._scope.application.command(outcome["name"])
         kind = command.creates if command else ""
         row, before = rows.Workspace(0, 0, ID_FIRST, [], kind), 0
         if isinstance(value, bytes):

@@ -101,7 +101,7 @@ def decode_request(
     if not isinstance(cast("Any", command["args"]), bytes):
         _encode_args(request, cast("Any", command["args"]), application)
     for each in (application, *older):  # a command that was taken away had its secrets too
-        known = each.commands.get(request.name)
+        known = each.command(request.name)
         if known is not None:
             if known.secret:
                 _mask(request, known, each, older)
@@ -130,10 +130,12 @@ def find_args(
     name: str, fingerprint: int, application: Application, older: list[Application]
 ) -> tuple[schema.RecordSchema, schema.RecordSchema] | None:
     """Return (reader, writer) for a command's arguments, or None: no such writer is known."""
-    reader = application.commands[name].args
+    current = application.command(name)
+    assert current is not None
+    reader = current.args
     if reader.fingerprint == fingerprint:
         return reader, reader
-    names = (name, application.commands[name].renamed_from)
+    names = (current.name, current.renamed_from)
     for past in older:
         for known in names:
             command = past.commands.get(known)
@@ -233,7 +235,7 @@ def _take(request: Request, command: Command) -> None:
 
 def _encode_args(request: Request, args: dict[str, Any], application: Application) -> None:
     """Encode JSON arguments by the current schema; what doesn't fit is kept as JSON."""
-    command = application.commands.get(request.name)
+    command = application.command(request.name)
     if command is not None:
         try:
             if command.run is None:

@@ -111,11 +111,14 @@ class Runner:
     def command(self, outcome: Outcome) -> str:
         """Return what this application calls the outcome's command; "" if it doesn't know it."""
         writer, reader = outcome["application"], self.scope.application.index
+        decided = self._known[writer].command(outcome["name"])  # it may have come by an older name
+        if decided is None:
+            return ""
         if writer == reader:
-            return outcome["name"]
+            return decided.name
         if writer not in self._names:
             self._names[writer] = command_names(self._known, writer, reader)
-        return self._names[writer].get(outcome["name"], "")
+        return self._names[writer].get(decided.name, "")
 
     def closing(self, outcome: Outcome) -> tuple[str, str]:
         """Return the event behind those of an outcome's changes: the command's own."""

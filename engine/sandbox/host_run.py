@@ -30,8 +30,10 @@ def run_command(
 
     Raises Rejection.
     """
-    command = scope.application.commands[outcome["name"]]
-    call = CommandCall(scope, command, args, context_of(outcome), workspace)
+    command = scope.application.command(outcome["name"])
+    assert command is not None
+    context = {**context_of(outcome), "name": command.name}
+    call = CommandCall(scope, command, args, context, workspace)
     if command.run is None:
         outcome["result"] = _run_generic(scope, call, command, args)
     else:

@@ -63,7 +63,7 @@ def check(
     fault = request.fault
     if fault is not None:
         raise Rejection(fault.code, fault.message, fault.field)
-    if request.name not in application.commands:
+    if application.command(request.name) is None:
         what = f"{application.name} {application.version} has no command {request.name!r}"
         raise Rejection(Code.UNKNOWN_COMMAND, what)
     if known:
@@ -84,7 +84,8 @@ def _check_workspace(
     request: Request, application: Application, workspace: rows.Workspace | None
 ) -> None:
     """Check that the workspace takes this command."""
-    command, name = application.commands[request.name], request.workspace
+    command, name = application.command(request.name), request.workspace
+    assert command is not None
     if workspace is None:
         if application.workspaces and not command.creates:
             what = f"there is no workspace {name!r}; a command that creates one comes first"
@@ -105,7 +106,8 @@ def begun(workspace: rows.Workspace | None, application: Application, name: str)
     """Return a workspace as a command finds it: one that has not begun is what it makes of it."""
     if workspace is not None:
         return workspace
-    return rows.Workspace(0, 0, ID_FIRST, [], application.commands[name].creates)
+    command = application.command(name)
+    return rows.Workspace(0, 0, ID_FIRST, [], command.creates if command else "")
 
 
 def dedupe(dedup: DedupWindow, request: Request, command_time: int) -> Reply | Duplicate | None:

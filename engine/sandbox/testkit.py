@@ -241,7 +241,7 @@ class TestKit:
         )
 
     def _shown(self, outcome: Outcome, *, duplicate: bool) -> KitOutcome:
-        command = self.application.commands.get(outcome["name"])
+        command = self.application.command(outcome["name"])
         result = None
         if command is not None and outcome["result"] is not None:
             result = generic.result_to_json(command, outcome["result"])

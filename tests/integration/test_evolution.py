@@ -3,11 +3,14 @@
 import json
 
 import pytest
-from host_world import World, build, digests_of
+from host_world import MANIFEST, World, build, digests_of
+from record_world import json_command
 
+from engine import limits, wire
 from engine.application import generic, rows, schema
 from engine.application.compat import diff
 from engine.application.record import numbered
+from engine.http.outcomes import outcome_json
 from engine.sandbox.guests import load_guests
 from engine.sandbox.python import PythonHost
 
@@ -157,3 +160,54 @@ def test_old_rows_that_break_a_newer_rule_are_not_stuck(inn):
     assert {table: digest for table, digest in inn.ledger.position.digests.items() if digest} == (
         digests_of(found)
     )
+
+
+# A command's name.
+
+RENAMED = MANIFEST.replace(
+    'commands.sell = { args = "sell.avsc", run = "shop:sell" }',
+    'commands.deliver = { args = "sell.avsc", run = "shop:sell", renamed_from = "sell" }',
+).replace("sell.execute", "deliver.execute")
+
+
+def renamed(index=2):
+    return build(index=index, version="1.1.0", manifest=RENAMED)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_command_under_way_by_its_old_name_is_decided_under_the_new_one(as_json):
+    world = World(lambda _: PythonHost(load_guests))
+    world.do("add", {"name": "pen", "quantity": 2})
+    args = {"id": limits.ID_FIRST}
+    value = world.command("sell", args)
+    if as_json:
+        value = json_command("sell", args)
+    before = len(world.log)
+    world.deploy(renamed())
+
+    (reply,) = world.send(value)
+    assert (reply.code, world.record("item", limits.ID_FIRST)["quantity"]) == ("", 1)
+    outcome = wire.decode_outcome(world.log[-1])
+    assert (outcome["name"], outcome["application"]) == ("sell", 2)
+    assert world.view("stock", "#sold")["quantity"] == 1
+    assert outcome_json(0, outcome, world.applications.get)["args"] == args
+    (again,) = world.send(value)  # under the name it was asked by, it is still the same command
+    assert (again.first_sequence, again.name) == (outcome["sequence"], outcome["name"])
+    assert world.do("deliver", args)["code"] == ""
+    assert world.do("retire", args)["code"] == ""
+
+    replica = World(lambda _: PythonHost(load_guests))
+    replica.fold(world.log[:before])
+    replica.deploy(renamed())
+    replica.fold(world.log[before:])
+    assert replica.rows() == world.rows()
+
+
+def test_an_old_name_is_free_again_once_nothing_says_it_was_renamed():
+    world = World(lambda _: PythonHost(load_guests))
+    value = world.command("sell", {"id": 1})
+    world.deploy(renamed())
+    manifest = RENAMED.replace(', renamed_from = "sell"', "")
+    world.deploy(build(index=3, version="1.2.0", manifest=manifest))
+    (reply,) = world.send(value)
+    assert reply.code == "unknown_command"
