@@ -1,9 +1,10 @@
 """Topics on a real broker: made, found, refused; properties; a broker that isn't there."""
 
 import uuid
+from concurrent.futures import Future
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, NewTopic
 from kafka_fixture import client, delete_topics
 
 from engine.errors import ConfigError, LogError, UnavailableError
@@ -138,6 +139,31 @@ def test_a_broker_that_is_not_there_is_said_in_bounded_time(monkeypatch):
         KafkaLogs(settings, "nobody", 1)
     assert raised.value.code == "E1401"
     assert str(port) in raised.value.message
+
+
+def test_no_answer_is_never_taken_for_an_offset(settings, name, monkeypatch):
+    # librdkafka answers -1001 without an error when a partition's leader goes while it is asked.
+    topics = Topics(Connection(settings, name), PARTITIONS)
+    topics.ensure()
+    admin, asked = topics._admin, []
+
+    class Leaderless:
+        def __getattr__(self, attribute):
+            return getattr(admin, attribute)
+
+        def list_offsets(self, wanted, **more):
+            asked.append(wanted)
+            if len(asked) > 3:
+                return admin.list_offsets(wanted, **more)
+            futures = {place: Future() for place in wanted}
+            for future in futures.values():
+                future.set_result(ListOffsetsResultInfo(-1001, -1, -1))
+            return futures
+
+    monkeypatch.setattr(topics, "_admin", Leaderless())
+    bounds = topics.bounds("events", 0)
+    assert (bounds.begin, bounds.end) == (0, 0)
+    assert len(asked) > 3
 
 
 def test_a_topic_made_anew_has_another_id(settings, name):

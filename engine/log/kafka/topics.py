@@ -196,7 +196,7 @@ class Topics:
             )[place]
             for spec in (_types.OffsetSpec.earliest(), _types.OffsetSpec.latest())
         ]
-        begin, end = (future.result(REQUEST_TIMEOUT_S + 1).offset for future in asked)
+        begin, end = (_offset(future) for future in asked)
         return begin, end
 
     def topic_id(self, kind: str) -> str:
@@ -301,7 +301,7 @@ class Topics:
             asked = self._admin.list_offsets(waiting, request_timeout=REQUEST_TIMEOUT_S)
             for place, future in asked.items():
                 try:
-                    future.result(REQUEST_TIMEOUT_S + 1)
+                    _offset(future)
                     del waiting[place]
                 except (KafkaException, TimeoutError) as fault:
                     settling = isinstance(fault, KafkaException) and code_of(fault) in SETTLING
@@ -348,3 +348,12 @@ class Topics:
             value = settings.get(rule.name, "")
             check(rule.name, value or "unknown", rule, good=bool(value) and rule.accepts(value))
         return faults
+
+
+def _offset(answer: "Future[Any]") -> int:
+    """Return the offset that a broker gave; raise what it, or the client, gave instead."""
+    offset: int = answer.result(REQUEST_TIMEOUT_S + 1).offset
+    if offset < 0:
+        # The client's own word for no answer, when the leader goes while it is asked.
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    return offset
