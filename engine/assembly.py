@@ -14,14 +14,16 @@ from engine.http.app import create_app
 from engine.http.server import Server
 from engine.log.alone import StaticDirectory, StaticMembership
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
-from engine.log.objects import FolderObjects
+from engine.log.objects import FolderObjects, open_objects
 from engine.model import Decided, Stage
 from engine.node.gate import Gate
 from engine.node.node import Node
 from engine.node.parts import Parts
+from engine.node.stores import Cadence, Places, Stores
 from engine.partition.building import BuildPorts
 from engine.partition.processor import Ports
 from engine.partition.replica import Identity, Replica
+from engine.partition.snapshots import Retention
 from engine.ports import (
     Clock,
     Directory,
@@ -38,6 +40,7 @@ from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import StoreReader
 from engine.sandbox.python import PythonHost
 from engine.settings import Settings
+from engine.store.checkpoints import PartitionFolder
 from engine.store.rocks import RocksStore, StoreMemory
 from engine.telemetry.traces import make_traces
 from engine.world import SystemClock, SystemRandom
@@ -114,6 +117,20 @@ def kafka(application: Application, settings: Settings, node: str) -> Connection
     return Connections(*connect(application, settings.log, node, SystemClock(), SystemRandom()))
 
 
+def places(settings: Settings, application: str, base: Path, memory: StoreMemory) -> Places:
+    """Return where a node's stores lie and where their snapshots go."""
+    snapshots = settings.snapshots
+    return Places(
+        application,
+        lambda partition: PartitionFolder(base, partition, lambda at: RocksStore(at, memory)),
+        functools.partial(open_objects, snapshots.url, application) if snapshots.url else None,
+        Cadence(
+            snapshots.interval_s * 1_000,
+            Retention(snapshots.keep, snapshots.keep_younger_s * 1_000),
+        ),
+    )
+
+
 class Engine:
     """A node with its HTTP server, from `start` to `stop`."""
 
@@ -126,18 +143,19 @@ class Engine:
         name = settings.node or f"{socket.gethostname()}-{self.server.port}"
         data = settings.data / self.application.name
         is_kafka = settings.log.kind == "kafka"
-        stores = data / "nodes" / name if is_kafka else data / "stores"
+        base = data / "nodes" / name if is_kafka else data / "stores"
         if is_kafka:
             connections = kafka(self.application, settings, name)
         else:
             connections = embedded(self.application, data)
         clock, random, memory = SystemClock(), SystemRandom(), StoreMemory()
         traces = make_traces(settings.otel.endpoint, settings.otel.sample_ratio, name, clock.now_ms)
+        stores = Stores(places(settings, self.application.name, base, memory), clock, random)
         gate = Gate(connections.logs.commands, connections.logs.replies)
 
         def open_replica(partition: int) -> Replica:
             identity = Identity(name, partition, self.application, accept_lost_commands)
-            store = RocksStore(stores / str(partition), memory)
+            store = stores.open(partition, connections.logs.event_log(partition))
             return build_replica(
                 identity,
                 connections.logs,
@@ -158,6 +176,7 @@ class Engine:
             directory=connections.directory,
             gate=gate,
             open_replica=open_replica,
+            stores=stores,
             clock=clock,
             random=random,
             shared=memory.statistics,

@@ -105,12 +105,42 @@ class OtelSettings(BaseModel):
         return url.rstrip("/")
 
 
+class SnapshotSettings(BaseModel):
+    """Where snapshots and archives go, how often, and how long they stay."""
+
+    model_config = _STRICT
+
+    url: str = Field(
+        "",
+        description="file:///folder or s3://bucket/prefix?endpoint=URL&region=NAME; empty = only "
+        "checkpoints on the node's own disk. Credentials come from AWS_… variables",
+    )
+    interval_s: int = Field(300, ge=1, le=86_400, description="A copy of each partition so often")
+    keep: int = Field(3, ge=1, le=1_000, description="Snapshots of a partition that stay")
+    keep_younger_s: int = Field(
+        3_600, ge=0, le=31_536_000, description="Snapshots younger than this stay, too"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        if url and not url.startswith(("file:///", "s3://")):
+            raise ValueError("an address begins with file:/// or s3://")
+        if "@" in url:
+            raise ValueError("credentials come from the environment, not from an address")
+        return url
+
+
 def _no_http() -> HttpSettings:
     return HttpSettings.model_validate({})
 
 
 def _no_log() -> LogSettings:
     return LogSettings.model_validate({})
+
+
+def _no_snapshots() -> SnapshotSettings:
+    return SnapshotSettings.model_validate({})
 
 
 def _no_otel() -> OtelSettings:
@@ -136,6 +166,7 @@ class Settings(BaseSettings):
     host: Literal["python"] = Field("python", description="State host that runs extensions")
     http: HttpSettings = Field(default_factory=_no_http)
     log: LogSettings = Field(default_factory=_no_log)
+    snapshots: SnapshotSettings = Field(default_factory=_no_snapshots)
     otel: OtelSettings = Field(default_factory=_no_otel)
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: json for serve, console for dev"

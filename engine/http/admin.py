@@ -21,6 +21,7 @@ from engine.http.problems import (
     explain,
     progress_json,
 )
+from engine.limits import REQUEST_WAIT_MS
 from engine.model import Phase
 from engine.node.api import Where
 from engine.telemetry import SLOWEST_MAX
@@ -140,6 +141,18 @@ class Admin:
             seen[workspace] = max(duration_ms, seen.get(workspace, 0))
         longest = sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:SLOWEST_MAX]
         return [{"workspace": name, "duration_ms": duration} for name, duration in longest]
+
+    async def snapshot(self, request: Request) -> Response:
+        """Take a snapshot of a partition that this node owns, now."""
+        query(request)
+        text, node = segment(request, "partition"), self._context.node
+        if not (text.isdecimal() and int(text) < node.application.partitions):
+            raise Problem(404, HttpCode.NOT_FOUND, f"there is no partition {text!r}")
+        asked = self._context.ask(lambda: node.snapshot(int(text)))
+        manifest = await self._context.wait(asked, REQUEST_WAIT_MS)
+        fields = ("partition", "sequence", "epoch", "offset", "size_bytes")
+        body = {"snapshot": manifest.name, **{name: getattr(manifest, name) for name in fields}}
+        return Json(body)
 
     async def problem(self, request: Request) -> Response:
         """Explain a code: what a problem's `type` points at."""

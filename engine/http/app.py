@@ -84,6 +84,7 @@ def _routes(context: Context, forwarder: Forwarder, hub: Hub) -> list[Route]:
         _get("/docs", admin.docs),
         _get("/problems/{code}", admin.problem),
         _get("/v1/partitions", admin.partitions),
+        _route("/v1/partitions/{partition}/snapshot", admin.snapshot, "POST"),
         _route(_WORKSPACE + "/commands/{command}", command, "GET", "POST"),
         _get(_WORKSPACE + "/records/{type}", here(queries.records)),
         _get(_WORKSPACE + "/records/{type}/{id}", here(queries.record)),

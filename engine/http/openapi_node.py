@@ -88,6 +88,12 @@ _PAGES: dict[str, tuple[str, str, Schema]] = {
     "/v1/partitions": ("partitions", "Who owns what, and how far it is", _PARTITIONS),
     "/openapi.json": ("openapi", "This document", obj({"openapi": TEXT, "paths": {}})),
 }
+_SNAPSHOT = obj(
+    {
+        "snapshot": TEXT,
+        **dict.fromkeys(("partition", "sequence", "epoch", "offset", "size_bytes"), COUNT),
+    }
+)
 _EXPLAINED = obj(
     {
         "code": TEXT,
@@ -123,7 +129,24 @@ def node_paths(components: Mapping[str, Schema]) -> dict[str, Any]:
             "responses": responses({"200": explained}, unknown),
         }
     }
+    paths["/v1/partitions/{partition}/snapshot"] = _snapshot(components)
     return paths
+
+
+def _snapshot(components: Mapping[str, Schema]) -> dict[str, Any]:
+    about = "A partition that the node owns."
+    partition = parameter("partition", "path", {"type": "integer", "examples": [0]}, about)
+    taken = answer(_SNAPSHOT, "What was stored.", components)
+    unknown: dict[int, Codes] = {404: {HttpCode.NOT_FOUND: "there is no partition '9'"}}
+    return {
+        "post": {
+            "operationId": "snapshot",
+            "summary": "Take a snapshot of a partition now",
+            "tags": ["node"],
+            "parameters": [partition],
+            "responses": responses({"200": taken}, unknown),
+        }
+    }
 
 
 def _page(name: str, text: str, success: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from engine.application import Application
 from engine.model import BuildProgress, LogRecord, Lookup, NodeBeat, Progress, Reply
 from engine.node.feed import Callback
 from engine.partition.reading import PartitionReader
+from engine.partition.snapshots import Manifest
 
 
 class Where(Enum):
@@ -103,6 +104,10 @@ class NodeApi(Protocol):
 
     def builds(self) -> Mapping[int, Sequence[BuildProgress]]:
         """Return how far views' new generations are, by partition; the old ones answer."""
+        ...
+
+    def snapshot(self, partition: int) -> "Future[Manifest]":
+        """Take a snapshot of a partition owned here."""
         ...
 
     def problems(self) -> Mapping[int, str]:

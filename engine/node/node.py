@@ -23,6 +23,7 @@ from engine.node.parts import Parts
 from engine.node.routing import RoutingTable
 from engine.partition.reading import PartitionReader
 from engine.partition.replica import Replica
+from engine.partition.snapshots import Manifest
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger("partita.node")
@@ -77,6 +78,7 @@ class Node:
         self._wanted.clear()
         while (self._replicas or self._closing) and clock.monotonic_ms() < deadline_ms:
             self._turn()
+        self._parts.stores.close()
         self._opener.shutdown(wait=True, cancel_futures=True)
         self._announce(leaving=True)
         self._parts.membership.close()
@@ -98,6 +100,7 @@ class Node:
         self._open_and_close()
         for partition, replica in list(self._replicas.items()):
             moved |= self._tick_replica(partition, replica)
+        self._parts.stores.tick(self._replicas)
         moved |= self._parts.gate.poll()
         self._serve_calls()
         self._heartbeat()
@@ -146,7 +149,9 @@ class Node:
         replica = self._parts.open_replica(partition)
         try:
             replica.open()
-        except BaseException:
+        except BaseException as fault:
+            if isinstance(fault, EngineError):
+                self._parts.stores.heal(partition, fault)
             replica.close()
             raise
         return replica
@@ -171,7 +176,7 @@ class Node:
         except UnavailableError as error:
             replica.reason = str(error)
         except EngineError as error:
-            replica.stop(error)
+            self._parts.stores.stopped(partition, replica, error)
         except Exception as fault:
             log.exception("partition stopped by a fault", partition=partition)
             replica.stop(_fault(partition, fault))
@@ -345,7 +350,8 @@ class Node:
 
     def progress(self) -> Sequence[Progress]:
         """Return one entry per partition held here."""
-        return [replica.progress() for replica in list(self._replicas.values())]
+        held = [replica.progress() for replica in list(self._replicas.values())]
+        return [*held, *self._parts.stores.progress().values()]
 
     def held(self) -> Sequence[Held]:
         """Return what this node's heartbeat would say of its partitions now."""
@@ -371,6 +377,10 @@ class Node:
             for partition in list(self._wanted)
         )
 
+    def snapshot(self, partition: int) -> "Future[Manifest]":
+        """Take a snapshot of a partition owned here."""
+        return self._parts.stores.snapshot(partition, self._owned(partition))
+
     def peers(self) -> Sequence[NodeBeat]:
         """Return the nodes that are there, this one included."""
         return self._routing.live()
@@ -381,5 +391,6 @@ class Node:
             "gate": self._parts.gate.statistics(),
             "logs": self._parts.logs.statistics(),
             "memory": self._parts.shared(),
+            "snapshots": self._parts.stores.statistics(),
         }
         return joined(self._replicas, shared)

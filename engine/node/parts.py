@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from engine.application import Application
 from engine.node.gate import Gate
+from engine.node.stores import Stores
 from engine.partition.replica import Replica
 from engine.ports import Clock, Directory, Logs, Membership, Random
 
@@ -20,6 +21,7 @@ class Parts:
     directory: Directory
     gate: Gate
     open_replica: Callable[[int], Replica]
+    stores: Stores
     clock: Clock
     random: Random
     http_url: str = ""

@@ -15,9 +15,10 @@ from typing import NamedTuple, Protocol
 
 from engine import limits, wire
 from engine.application import rows
-from engine.errors import StoreError, UnavailableError
-from engine.model import Bounds, Phase, Position, Progress
+from engine.errors import EngineError, StoreError, UnavailableError
+from engine.model import Bounds, Position
 from engine.partition.snapshots import (
+    File,
     Files,
     Manifest,
     Snapshots,
@@ -26,7 +27,7 @@ from engine.partition.snapshots import (
     decode_manifest,
     sequence_of,
 )
-from engine.ports import PartitionStore
+from engine.ports import PartitionStore, StoreView
 
 DAMAGED = "E1202"
 
@@ -59,7 +60,8 @@ class Folder(Protocol):
 class Restore:
     """What a restore knows of its log, and whom it tells how it goes.
 
-    `tail_hash` returns the hash of the record at an offset, None where there is none. `avoid` are
+    `tail_hash` returns the hash of the record at an offset, None where there is none. `progress`
+    takes an offset: while a snapshot is fetched, that part of its own. `avoid` are
     copies that a store was made of which then turned out to be damaged.
     """
 
@@ -68,7 +70,7 @@ class Restore:
     bounds: Bounds
     tail_hash: Callable[[int], int | None]
     say: Callable[[str], None]
-    progress: Callable[[Progress], None]
+    progress: Callable[[int], None]
     avoid: frozenset[str] = frozenset()
 
 
@@ -139,7 +141,15 @@ def _open(folder: Folder, restore: Restore) -> tuple[PartitionStore | None, Posi
 
 def position_of(store: PartitionStore) -> Position | None:
     """Return where a store stands; None if it is empty."""
-    value = store.get(rows.POSITION_KEY)
+    return _position(store.get(rows.POSITION_KEY))
+
+
+def position_in(view: StoreView) -> Position | None:
+    """Return where a picture of a store stands; None if it is empty."""
+    return _position(view.get(rows.POSITION_KEY))
+
+
+def _position(value: bytes | None) -> Position | None:
     if value is None:
         return None
     try:
@@ -154,6 +164,12 @@ def _may_replace(position: Position, bounds: Bounds) -> bool:
     return same and position.offset <= bounds.end
 
 
+def file_of(files: Files, name: str) -> File:
+    """Return a file of a checkpoint that is in no store of objects."""
+    size, sha256 = files.digest(name)
+    return File(name, size, sha256, "")
+
+
 def _candidates(
     folder: Folder, snapshots: Snapshots | None, restore: Restore
 ) -> Iterator[_Candidate]:
@@ -163,7 +179,7 @@ def _candidates(
         try:
             names = snapshots.names(restore.partition)
             found.extend(_snapshot(snapshots, name, restore) for name in names)
-        except UnavailableError as fault:
+        except EngineError as fault:
             restore.say(f"snapshots can't be listed: {fault}")
     found = [one for one in found if one.name not in restore.avoid]
     yield from sorted(found, key=lambda one: -one.sequence)
@@ -197,9 +213,7 @@ def _checkpoint(folder: Folder) -> Iterator[_Candidate]:
 def _snapshot(snapshots: Snapshots, name: str, restore: Restore) -> _Candidate:
     def write(manifest: Manifest, files: Files) -> None:
         def told(done: int, total: int) -> None:
-            applied = manifest.offset * done // max(total, 1)
-            end = restore.bounds.end
-            restore.progress(Progress(restore.partition, Phase.RECOVERING, applied, end, 0.0, None))
+            restore.progress(manifest.offset * done // max(total, 1))
 
         snapshots.restore(manifest, files, told)
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from engine import limits
 from engine.errors import unwritable
-from engine.ports import PartitionStore, Random
+from engine.ports import PartitionStore, Random, StoreView
+from engine.store.outside import StoreFiles
 
 _UNNEEDED = ("LOCK", "LOG")  # RocksDB's lock and what it says to people
 _WRITER_BYTES = 8
@@ -114,6 +115,10 @@ class PartitionFolder:
         for key in [key for key in self._hashes if key[2] not in present]:
             del self._hashes[key]
         return FolderFiles(self.copied, self._hashes)
+
+    def look(self) -> StoreView:
+        """Open the newest copy to read it."""
+        return StoreFiles(self.copied)
 
     def keep(self, manifest: bytes) -> None:
         """Let the newest copy take the older one's place."""

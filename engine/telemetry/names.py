@@ -114,6 +114,14 @@ _MEMORY = (
     ("cache_pinned_bytes", "memory_cache_pinned_bytes", _GAUGE, "Of it, what can't be evicted"),
     ("write_buffers_bytes", "memory_write_buffers_bytes", _GAUGE, "Write buffers in use"),
 )
+_SNAPSHOTS = (
+    ("taken", "snapshots_taken", _COUNTER, "Checkpoints and snapshots taken"),
+    ("failures", "snapshots_failures", _COUNTER, "Checkpoints and snapshots that failed"),
+    ("failing", "snapshots_failing", _GAUGE, "Partitions whose last one failed"),
+    ("age_ms", "snapshots_age_ms", _GAUGE, "Age of the newest one, the oldest of all partitions"),
+    ("restores", "stores_restored", _COUNTER, "Stores made of a checkpoint or a snapshot"),
+    ("heals", "stores_healed", _COUNTER, "Partitions opened again because a store was broken"),
+)
 _HTTP = (
     ("active", "http_active_requests", _GAUGE, "HTTP requests being answered"),
     ("refused", "http_refused", _COUNTER, "HTTP requests refused: too many at once"),
@@ -132,6 +140,7 @@ METRICS: tuple[Metric, ...] = tuple(
         ("gate", _GATE),
         ("logs", _LOGS),
         ("memory", _MEMORY),
+        ("snapshots", _SNAPSHOTS),
         ("http", _HTTP),
         ("traces", _TRACES),
     )

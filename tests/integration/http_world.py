@@ -20,9 +20,11 @@ from engine.node.api import NodeApi
 from engine.node.gate import Gate
 from engine.node.node import Node
 from engine.node.parts import Parts
+from engine.node.stores import Cadence, Places, Stores
 from engine.partition.building import BuildPorts
 from engine.partition.processor import Ports
 from engine.partition.replica import Identity, Replica
+from engine.partition.snapshots import Retention
 from engine.ports import Observer
 from engine.sandbox.guests import load_guests
 from engine.sandbox.python import PythonHost
@@ -202,7 +204,11 @@ def start_node(
         identity = Identity(name, partition, application)
         return Replica(identity, ports, MemoryStore(), content, random)
 
-    node = Node(Parts(name, application, logs, world, world, gate, open_replica, clock, random))
+    places = Places(application.name, lambda _: None, None, Cadence(1 << 40, Retention()))
+    stores = Stores(places, clock, random)
+    node = Node(
+        Parts(name, application, logs, world, world, gate, open_replica, stores, clock, random)
+    )
     node.start()
     return node
 
