@@ -56,6 +56,26 @@ def commands(
     report("commands", run(asked), json=json, keep=keep, results=results)
 
 
+@app.command()
+def failover(
+    fault: Annotated[
+        list[str] | None, typer.Option(help="kill, term, pause or rolling; repeatable.")
+    ] = None,
+    standbys: Annotated[int, typer.Option(min=0, help="Standbys of each partition.")] = 1,
+    state_mb: Annotated[int, typer.Option(min=1, help="State of all partitions together.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 20,
+    nodes: Annotated[int, typer.Option(min=2, help="How many nodes.")] = 2,
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """How long partitions stand still when their owner is killed, stopped or paused."""
+    from engine.bench.failover import Asked, run  # noqa: PLC0415 - a case loads when it is used
+
+    cases = [Asked(one, standbys, state_mb, rounds, nodes) for one in fault or ["kill"]]
+    report("failover", run(cases), json=json, keep=keep, results=results)
+
+
 def report(
     case: str, values: Mapping[str, Any], *, json: bool, keep: bool, results: Path = RESULTS
 ) -> None:
