@@ -5,7 +5,7 @@ of the engine: what it knows are the schemas and the documented rules.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -144,13 +144,22 @@ class Reader:
 
 def audit(bootstrap: str, book: Book) -> Audit:
     """Compare what clients sent and were told with what the topics hold."""
+    events, commands = (read_topic(bootstrap, f"bank.{kind}") for kind in ("events", "commands"))
+    return judge(book, events, commands)
+
+
+Records = Iterable[tuple[int, Record]]
+
+
+def judge(book: Book, events: Records, commands_: Records) -> Audit:
+    """Compare clients' book with records of topics, by partition."""
     made = Audit()
-    readers: dict[int, Reader] = defaultdict()
-    for number, record in read_topic(bootstrap, "bank.events"):
+    readers: dict[int, Reader] = {}
+    for number, record in events:
         readers.setdefault(number, Reader(number)).read(record)
     made.partitions = {number: reader.found for number, reader in sorted(readers.items())}
     commands: dict[int, list[Record]] = defaultdict(list)
-    for number, record in read_topic(bootstrap, "bank.commands"):
+    for number, record in commands_:
         commands[number].append(record)
     for number in sorted({*commands, *made.partitions}):
         found = made.partitions.setdefault(number, Partition())
