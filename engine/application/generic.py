@@ -97,7 +97,10 @@ def changes_to_json(application: Application, args: Mapping[str, Any]) -> dict[s
 
 def _fields_to_json(type_: RecordType, change: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        values = schema.decode(type_.schema, change["body"])
+        fingerprint, body = schema.split_named(change["body"])
+        if fingerprint != type_.schema.fingerprint:
+            return {}
+        values = schema.decode(type_.schema, body)
     except wire.WireError:
         return {}
     fields = type_.schema.by_name
@@ -143,7 +146,7 @@ def _body(type_: RecordType, fields: Mapping[str, Any]) -> bytes:
     try:
         for name, value in fields.items():
             values[name] = _value(type_, name, value)
-        return schema.encode(type_.schema, values)
+        return schema.encode_named(type_.schema, values)
     except SchemaMismatch as mismatch:
         raise mismatch.inside("fields") from None
 

@@ -18,15 +18,17 @@ from engine.application.codec import SchemaMismatch
 from engine.application.types import Field, RecordSchema
 from engine.errors import ApplicationError
 from engine.limits import FIELD_BYTES_MAX, FIELDS_MAX, NAME_LENGTH_MAX, SCHEMA_DEPTH_MAX
-from engine.wire import WireError, crc64
+from engine.wire import HEADER_BYTES, MAGIC, WireError, crc64
 
 __all__ = [
     "SchemaMismatch",
     "decode",
     "encode",
+    "encode_named",
     "fingerprint",
     "from_json",
     "parse",
+    "split_named",
     "to_json",
     "zero",
 ]
@@ -68,6 +70,20 @@ def decode(schema: RecordSchema, data: bytes, writer: RecordSchema | None = None
         return schema.codec.decode(data)
     resolve = resolution.resolver(writer, schema)
     return resolve(writer.codec.decode(data))
+
+
+def encode_named(schema: RecordSchema, value: Mapping[str, Any]) -> bytes:
+    """Encode a record behind its schema's fingerprint (Avro single-object encoding)."""
+    head = MAGIC + schema.fingerprint.to_bytes(8, "little", signed=True)
+    return head + schema.codec.encode(value)
+
+
+def split_named(data: bytes) -> tuple[int, bytes]:
+    """Return the writer's fingerprint, and the record as `decode` takes it; raise WireError."""
+    if data[: len(MAGIC)] != MAGIC or len(data) < HEADER_BYTES:
+        raise WireError("does not begin with C3 01 and the fingerprint of its schema")
+    number = int.from_bytes(data[len(MAGIC) : HEADER_BYTES], "little", signed=True)
+    return number, data[HEADER_BYTES:]
 
 
 def zero(schema: RecordSchema) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Built from a folder (`application.folder`) or from an Application record of the 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from engine.limits import CHANGES_MAX, OCCURS_MAX
 
@@ -234,6 +234,9 @@ class Table(NamedTuple):
     table: int
 
 
+_Part = TypeVar("_Part", RecordType, CommandType)
+
+
 @dataclass(slots=True, frozen=True)
 class Application:
     """Everything a state host, a query or an audit needs to know of an application."""
@@ -256,16 +259,20 @@ class Application:
     workspaces: Mapping[str, WorkspaceKind] = field(default_factory=dict[str, WorkspaceKind])
     uniques: Mapping[str, Unique] = field(default_factory=dict[str, Unique])  # by record.unique
 
+    def record(self, name: str) -> RecordType | None:
+        """Return a type of record by its name, or by the one it had before, as `command` does."""
+        return self.records.get(name) or _renamed(self.records, name)
+
     def command(self, name: str) -> CommandType | None:
         """Return a command by its name, or by the one it had before: some may be under way."""
-        found = self.commands.get(name)
-        if found is not None:
-            return found
-        renamed = (each for each in self.commands.values() if each.renamed_from == name)
-        return next(renamed, None) if name else None
+        return self.commands.get(name) or _renamed(self.commands, name)
 
     @property
     def entry_points(self) -> tuple[EntryPoint, ...]:
         """Every function that the manifest names, commands' first."""
         runs = [command.run for command in self.commands.values() if command.run is not None]
         return (*runs, *(projector.run for projector in self.projectors))
+
+
+def _renamed(parts: Mapping[str, _Part], name: str) -> _Part | None:
+    return next((each for each in parts.values() if name and each.renamed_from == name), None)

@@ -6,11 +6,13 @@ parent must be made before its children.
 """
 
 import math
+from operator import itemgetter
 from typing import Any, cast
 
 from engine import wire
 from engine.application import schema
-from engine.application.types import CommandType, Field, RecordType
+from engine.application.resolution import source_of
+from engine.application.types import CommandType, Field, RecordSchema, RecordType
 from engine.errors import Code
 from engine.limits import FIELD_BYTES_MAX, ID_FIRST, SINGLETON_ID, TEMPORARY_ID_MAX
 from engine.sandbox.host_calls import CommandCall
@@ -49,8 +51,8 @@ class GenericRun:
 
     def _type(self, change: dict[str, Any], at: int) -> RecordType:
         name = change["type"]
-        type_ = self._scope.application.records.get(name)
-        if type_ is None or name not in self._command.generic:
+        type_ = self._scope.application.record(name)
+        if type_ is None or type_.name not in self._command.generic:
             what = f"{self._command.name} changes no records of type {name!r}"
             raise RuleBroken(Code.INVALID_ARGUMENTS, what, f"changes[{at}].type")
         return type_
@@ -145,21 +147,36 @@ class GenericRun:
     def _set(self, change: dict[str, Any], type_: RecordType, handle: int, path: str) -> None:
         if not change["set"]:
             return
-        try:
-            given = schema.decode(type_.schema, change["body"])
-        except wire.WireError as why:
-            what = f"{path}: the body is not of the schema of {type_.name}: {why}"
-            raise RuleBroken(Code.INVALID_ARGUMENTS, what, f"{path}.body") from None
+        writer, given = self._given(change, type_, path)
         refers = {reference.field.name for reference in type_.references}
-        for name in change["set"]:
-            field = type_.schema.by_name.get(name)
-            if field is None:
+        places = {name: at for at, name in enumerate(change["set"])}
+        for name in places:
+            if name not in writer.by_name:
                 what = f"{path}: {type_.name} has no field {name!r}"
                 raise RuleBroken(Code.INVALID_ARGUMENTS, what, f"{path}.set")
-            value = given[name]
-            if name in refers and value in _TEMPORARY:
-                value = self._resolved(type_, name, value)
+        fields = ((source_of(field, writer), field) for field in type_.schema.fields)
+        wanted = [(places[old.name], field) for old, field in fields if old and old.name in places]
+        for _, field in sorted(wanted, key=itemgetter(0)):
+            value = given[field.name]
+            if field.name in refers and value in _TEMPORARY:
+                value = self._resolved(type_, field.name, value)
             self._call.set_field(handle, field, _bounded(type_, field, value))
+
+    def _given(
+        self, change: dict[str, Any], type_: RecordType, path: str
+    ) -> tuple[RecordSchema, dict[str, Any]]:
+        """Return the schema that a change's body was written by, and its fields as of today."""
+        field = f"{path}.body"
+        try:
+            fingerprint, body = schema.split_named(change["body"])
+            writer = self._scope.codec.writer_of(type_, fingerprint)
+            if writer is None:
+                what = f"{path}: no schema {fingerprint} of {type_.name} is known"
+                raise RuleBroken(Code.UNKNOWN_SCHEMA, what, field)
+            return writer, schema.decode(type_.schema, body, writer)
+        except wire.WireError as why:
+            what = f"{path}: the body is not of the schema of {type_.name}: {why}"
+            raise RuleBroken(Code.INVALID_ARGUMENTS, what, field) from None
 
     def _resolved(self, type_: RecordType, name: str, temporary: int) -> int:
         real = self._ids.get(temporary)

@@ -252,6 +252,14 @@ class RowCodec:
             writer = self._writer(application, type_.table)
         return schema.decode(type_.schema, body, writer)
 
+    def writer_of(self, type_: RecordType, fingerprint: int) -> RecordSchema | None:
+        """Return the schema of that fingerprint which a type of record has, or once had."""
+        if type_.schema.fingerprint == fingerprint:
+            return type_.schema
+        versions = (each.record_tables.get(type_.table) for each in self._applications.values())
+        known = (each.schema for each in versions if each is not None)
+        return next((each for each in known if each.fingerprint == fingerprint), None)
+
     def _writer(self, application: int, table: int) -> RecordSchema:
         known = self._applications.get(application)
         type_ = known and (known.record_tables.get(table) or known.view_tables.get(table))

@@ -9,7 +9,7 @@ from host_world import HOSTS, NAMING, START_MS, digests_of
 from record_world import Inn, change_of, inn, json_command
 
 from engine import limits, wire
-from engine.application import rows
+from engine.application import rows, schema
 from engine.model import Batch, Duplicate
 
 FIRST = limits.ID_FIRST
@@ -511,21 +511,37 @@ def test_a_generic_command_changes_only_the_types_it_names(house):
     assert "'dish'" in message
 
 
+DISH = schema.encode_named(inn().records["dish"].schema, {"name": "a", "instead": None})
+
+
 @pytest.mark.parametrize(
     ("change", "field", "text"),
     [
         ({"type": "castle"}, "changes[0].type", "'castle'"),
         ({"set": ["colour"]}, "changes[0].set", "'colour'"),
         ({"body": b"\xff"}, "changes[0].body", "dish"),
+        ({"body": b"\x02a\x00"}, "changes[0].body", "fingerprint"),
+        ({"body": DISH[:-1]}, "changes[0].body", "cut off"),
+        ({"body": DISH[:9]}, "changes[0].body", "fingerprint"),
         ({"set": ["name"], "body": b""}, "changes[0].body", "dish"),
     ],
 )
 def test_bytes_that_are_no_changes_are_refused(world, change, field, text):
-    good = {"op": "create", "type": "dish", "id": 0, "parent": 0, "set": ["name"], "body": b"\2a\0"}
+    good = {"op": "create", "type": "dish", "id": 0, "parent": 0, "set": ["name"], "body": DISH}
     outcome = world.do("change", {"changes": [{**good, **change}]})
     assert (outcome["code"], outcome["field"]) == ("invalid_arguments", field)
     assert text in outcome["message"]
     assert world.do("change", {"changes": [good]})["code"] == ""
+
+
+def test_a_body_of_a_schema_that_the_type_never_had_is_refused_and_not_misread(world):
+    # A stay is a long, a long and a string: of these bytes a dish could be made.
+    stay = world.application.records["stay"].schema
+    body = schema.encode_named(stay, {"room": 1, "also": None, "guest": ""})
+    change = {"op": "create", "type": "dish", "id": 0, "parent": 0, "set": ["name"], "body": body}
+    outcome = world.do("change", {"changes": [change]})
+    assert (outcome["code"], outcome["field"]) == ("unknown_schema", "changes[0].body")
+    assert str(stay.fingerprint) in outcome["message"]
 
 
 def test_changes_may_come_as_json(world):

@@ -211,3 +211,21 @@ def test_an_old_name_is_free_again_once_nothing_says_it_was_renamed():
     world.deploy(build(index=3, version="1.2.0", manifest=manifest))
     (reply,) = world.send(value)
     assert reply.code == "unknown_command"
+
+
+def test_changes_under_way_are_read_by_the_schema_that_wrote_them(inn):
+    (four,) = inn.change(create("room", 1, number=4, beds=2))
+    changes = [create("room", 1, number=3, beds=1), update("room", four, beds=1)]
+    args = generic.changes_from_json(inn.application, {"changes": changes})
+    value = inn.command("change", args)
+    inn.renew(NEW.replace('required = ["name"]\n', "").replace("[1, 9]", "[0, 9]"), "1.1.0")
+    (reply,) = inn.send(value)
+    assert (reply.code, reply.message) == ("", "")
+    (three,) = wire.decode_changed(reply.result).values()
+    # Their bytes could be read as a chamber's too: number 3, a name of one byte, no beds.
+    assert inn.room(three) == ({"no": 3, "name": "", "beds": 1}, True)
+    assert inn.room(four) == ({"no": 4, "name": "", "beds": 1}, True)
+    outcome = wire.decode_outcome(inn.log[-1])
+    room = inn.application.record_tables[outcome["changes"][0]["type"]]
+    assert [each["set"] for each in outcome["changes"]] == [b"\x05", b"\x04"]
+    assert room.name == "chamber"

@@ -70,7 +70,9 @@ def test_arguments_have_one_meaning_in_json_and_avro(application: Application) -
     first, nested, cleared, off = args["changes"]
     # An explicit empty is in `set`; what is not given is not, whatever the body says.
     assert first["set"] == ["day", "note"]
-    assert schema.decode(order, first["body"]) == {"day": 15_736, "note": "", "table": None}
+    writer, body = schema.split_named(first["body"])
+    assert writer == order.fingerprint
+    assert schema.decode(order, body) == {"day": 15_736, "note": "", "table": None}
     assert (nested["parent"], nested["id"]) == (1, 0)
     assert cleared["set"] == ["table"]
     assert (off["set"], off["body"]) == ([], b"")
@@ -139,10 +141,13 @@ def test_arguments_of_an_older_application_are_shown_as_far_as_known(
         "body": b"\x02",
     }
     damaged = {**gone, "type": "order", "body": b"\xff"}
-    shown = changes_to_json(application, {"changes": [gone, damaged]})
+    line = application.records["line"].schema
+    other = {**damaged, "set": ["note"], "body": schema.encode_named(line, schema.zero(line))}
+    shown = changes_to_json(application, {"changes": [gone, damaged, other]})
     assert shown == {
         "changes": [
             {"op": "update", "type": "gone", "id": 7},
+            {"op": "update", "type": "order", "id": 7, "fields": {}},
             {"op": "update", "type": "order", "id": 7, "fields": {}},
         ]
     }
