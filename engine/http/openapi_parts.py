@@ -73,7 +73,7 @@ INACTIVE = parameter("inactive", "query", {"type": "boolean"}, "true: inactive r
 LAST_EVENT_ID = parameter(
     "Last-Event-ID",
     "header",
-    COUNT,
+    {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,10}){0,2}$"},
     "The id of the last event that was taken: go on from there.",
 )
 

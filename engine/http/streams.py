@@ -7,7 +7,7 @@ last ones, so what changed twice in between is told once. Knows no queries.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from starlette.responses import Response
@@ -27,16 +27,33 @@ _RETRY = b"retry: 1000\n\n"
 _HEARTBEAT = b": still here\n\n"
 
 
-def event(name: str, sequence: int, data: dict[str, Any]) -> bytes:
-    """Return one event; its id is the sequence that `Last-Event-ID` resumes from."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (sequence, name.encode(), orjson.dumps(data))
+class Place(NamedTuple):
+    """What a client knows: all up to a sequence, in the shape it was told in.
+
+    An application that comes into force, or a view's new generation that counts, gives what is told
+    another shape at the same sequence.
+    """
+
+    sequence: int
+    shape: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return the id of an event, which `Last-Event-ID` resumes from."""
+        return f"{self.sequence}-{self.shape}" if self.shape else str(self.sequence)
+
+
+def event(name: str, place: Place, data: dict[str, Any]) -> bytes:
+    """Return one event."""
+    head = f"id: {place.text}\nevent: {name}\ndata: ".encode()
+    return head + orjson.dumps(data) + b"\n\n"
 
 
 class Source(Protocol):
     """What a stream tells of."""
 
-    async def first(self, last_id: int | None) -> list[bytes]:
-        """Return what is told at once; `last_id`: the sequence that the client knows."""
+    async def first(self, known: Place | None) -> list[bytes]:
+        """Return what is told at once; `known`: the place of the last event that was taken."""
         ...
 
     def news(self) -> AsyncGenerator[bytes, None]:

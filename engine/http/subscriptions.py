@@ -1,10 +1,11 @@
 """Subscriptions over HTTP: the changes of a view, a record or a workspace's log, as they happen.
 
-Every event's id is a sequence of the partition. A view tells its state and then what differs, a
-record its newest state, a log every outcome.
+Every event's id begins with a sequence of the partition. A view tells its state and then what
+differs, a record its newest state, a log every outcome.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, NamedTuple
 
@@ -26,10 +27,11 @@ from engine.http.pictures import (
     picture_json,
 )
 from engine.http.problems import HttpCode, Problem
-from engine.http.streams import EventStream, Source, event
+from engine.http.streams import EventStream, Place, Source, event
 from engine.partition.reading import PartitionReader
 
 _AT_ONCE = 4
+_PLACE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,10}(?:-[0-9]{1,10})?))?")
 
 
 class Subscriptions:
@@ -62,7 +64,7 @@ class Subscriptions:
         )
 
     async def _open(self, request: Request, make: Callable[[int], Source]) -> Response:
-        workspace, last_id = workspace_of(request), _last_id(request)
+        workspace, known = workspace_of(request), _known(request)
         partition = self._context.node.partition_of(workspace)
         self._hub.admit(workspace)
         subscription = None
@@ -72,7 +74,7 @@ class Subscriptions:
             subscription = self._hub.open(partition, workspace)
             source = make(partition)
             stream = EventStream(self._context, self._hub, partition, subscription, source)
-            stream.told = await source.first(last_id)
+            stream.told = await source.first(known)
         except BaseException:
             if subscription is not None:
                 self._hub.close(partition, subscription)
@@ -81,25 +83,27 @@ class Subscriptions:
         return stream
 
 
-def _last_id(request: Request) -> int | None:
+def _known(request: Request) -> Place | None:
     text = request.headers.get("last-event-id")
     if not text:
         return None
-    try:
-        return integer("Last-Event-ID", text, 0)
-    except Problem as problem:
-        raise Problem(400, HttpCode.INVALID_HEADER, problem.detail) from None
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise Problem(400, HttpCode.INVALID_HEADER, "Last-Event-ID is no id that an event had")
+    return Place(int(found[1]), found[2] or "")
 
 
 class _State(NamedTuple):
     """What is known of a picture that is to be compared with what the client knows."""
 
-    sequence: int
+    place: Place
     newest: int  # the sequence of the workspace's last outcome
 
-    def unchanged_since(self, last_id: int | None) -> bool:
-        """Return True if a client that knows `last_id` has seen it all."""
-        return last_id is not None and self.newest <= last_id <= self.sequence
+    def unchanged_since(self, known: Place | None) -> bool:
+        """Return True if a client that knows so much has seen it all, as it is shown now."""
+        if known is None or known.shape != self.place.shape:
+            return False
+        return self.newest <= known.sequence <= self.place.sequence
 
 
 class _ViewSource:
@@ -110,15 +114,15 @@ class _ViewSource:
         self._watched: Watched | None = None
         self._hashes: dict[bytes, int] = {}
 
-    async def first(self, last_id: int | None) -> list[bytes]:
+    async def first(self, known: Place | None) -> list[bytes]:
         """Tell all rows: as `state`, or as `reset` if the client knew an older one."""
 
         def read(reader: PartitionReader) -> list[bytes]:
-            state = _state(reader, self._picture.workspace)
             self._take(self._picture.all(reader))
-            if state.unchanged_since(last_id):
+            state = _state(reader, self._picture.workspace, self._place(reader))
+            if state.unchanged_since(known):
                 return []
-            return [self._whole("state" if last_id is None else "reset", reader)]
+            return [self._whole("state" if known is None else "reset", reader)]
 
         return await self._context.read(self._partition, read)
 
@@ -132,10 +136,15 @@ class _ViewSource:
         self._watched = watched
         self._hashes = {key: _hash(row) for key, row in watched.rows.items()}
 
+    def _place(self, reader: PartitionReader) -> Place:
+        assert self._watched is not None
+        place = _place(reader)
+        return place._replace(shape=f"{place.shape}-{self._watched.view.table}")
+
     def _whole(self, name: str, reader: PartitionReader) -> bytes:
         assert self._watched is not None
         body = picture_json(self._partition, reader)
-        told = event(name, body["sequence"], body | {"rows": list(self._watched.rows.values())})
+        told = event(name, self._place(reader), body | {"rows": list(self._watched.rows.values())})
         self._watched.rows.clear()
         return told
 
@@ -151,7 +160,7 @@ class _ViewSource:
         if not put and not gone:
             return None
         body = picture_json(self._partition, reader)
-        return event("change", body["sequence"], body | {"put": put, "remove": gone})
+        return event("change", self._place(reader), body | {"put": put, "remove": gone})
 
 
 class _RecordSource:
@@ -161,13 +170,13 @@ class _RecordSource:
         self._context, self._partition, self._picture = context, partition, picture
         self._known = 0
 
-    async def first(self, last_id: int | None) -> list[bytes]:
+    async def first(self, known: Place | None) -> list[bytes]:
         """Tell the record."""
 
         def read(reader: PartitionReader) -> list[bytes]:
-            state = _state(reader, self._picture.workspace)
+            state = _state(reader, self._picture.workspace, _place(reader))
             told = self._newest(reader)
-            return [] if told is None or state.unchanged_since(last_id) else [told]
+            return [] if told is None or state.unchanged_since(known) else [told]
 
         return await self._context.read(self._partition, read)
 
@@ -188,7 +197,7 @@ class _RecordSource:
         if known == self._known:
             return None
         picture = picture_json(self._partition, reader)
-        return event(name, picture["sequence"], picture | body)
+        return event(name, _place(reader), picture | body)
 
 
 class _Part(NamedTuple):
@@ -197,7 +206,7 @@ class _Part(NamedTuple):
     numbers: list[int]
     offsets: list[int | None]
     last: int
-    state: _State
+    sequence: int  # of the picture
     applications: Applications
 
 
@@ -208,22 +217,22 @@ class _LogSource:
         self._context, self._partition, self._workspace = context, partition, workspace
         self._after = after
 
-    async def first(self, last_id: int | None) -> list[bytes]:
+    async def first(self, known: Place | None) -> list[bytes]:
         """Find where to begin: behind what the client knows, behind `after`, or now."""
 
         def read(reader: PartitionReader) -> list[bytes]:
             self._check(reader)
-            state = _state(reader, self._workspace)
+            sequence = reader.position().host.sequence
             row = reader.workspace(self._workspace)
             last = row.last if row else 0
-            if last_id is None:
+            if known is None:
                 self._after = last if self._after is None else min(self._after, last)
-            elif last_id > state.sequence:
+            elif known.sequence > sequence:
                 # It knows more than there is: a log that was restored, or another partition.
                 self._after = last
-                return [_reset(state.sequence, last)]
+                return [_reset(sequence, last)]
             else:
-                self._after = reader.passed(self._workspace, last_id)
+                self._after = reader.passed(self._workspace, known.sequence)
             return []
 
         return await self._context.read(self._partition, read)
@@ -251,10 +260,10 @@ class _LogSource:
             if outcome is None:
                 # The log no longer has it: the client is told that it has missed some.
                 self._after = part.last
-                yield _reset(part.state.sequence, part.last)
+                yield _reset(part.sequence, part.last)
                 return
             body = outcome_json(self._partition, outcome, part.applications)
-            yield event("outcome", outcome["sequence"], body)
+            yield event("outcome", Place(outcome["sequence"]), body)
             self._after = number
 
     def _next(self, reader: PartitionReader) -> _Part:
@@ -268,17 +277,22 @@ class _LogSource:
             [number for number, _ in numbers],
             [reader.offset_of(sequence) for _, sequence in numbers],
             row.last if row else 0,
-            _state(reader, self._workspace),
+            reader.position().host.sequence,
             reader.application_of,
         )
 
 
-def _state(reader: PartitionReader, workspace: str) -> _State:
-    return _State(reader.position().host.sequence, reader.last_sequence(workspace))
+def _place(reader: PartitionReader) -> Place:
+    host = reader.position().host
+    return Place(host.sequence, str(host.application))
+
+
+def _state(reader: PartitionReader, workspace: str, place: Place) -> _State:
+    return _State(place, reader.last_sequence(workspace))
 
 
 def _reset(sequence: int, last: int) -> bytes:
-    return event("reset", sequence, {"sequence": sequence, "after": last})
+    return event("reset", Place(sequence), {"sequence": sequence, "after": last})
 
 
 def _hash(body: dict[str, Any]) -> int:

@@ -21,6 +21,7 @@ WAITS = Waits(heartbeat_ms=200, send_ms=1_000)
 
 
 class Told(NamedTuple):
+    place: str
     id: int
     name: str
     data: dict[str, Any]
@@ -57,7 +58,7 @@ async def http(served: Served) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def stream(
-    http: httpx.AsyncClient, path: str, last_id: int | None = None, **params: Any
+    http: httpx.AsyncClient, path: str, last_id: int | str | None = None, **params: Any
 ) -> AsyncIterator[AsyncGenerator[Told, None]]:
     headers = {} if last_id is None else {"Last-Event-ID": str(last_id)}
     async with http.stream("GET", path, headers=headers, params=params) as answer:
@@ -75,7 +76,9 @@ async def _events(answer: httpx.Response) -> AsyncGenerator[Told, None]:
             name, _, value = line.partition(": ")
             fields[name] = value
         elif "event" in fields:
-            yield Told(int(fields.get("id", -1)), fields["event"], json.loads(fields["data"]))
+            place = fields.get("id", "-1")
+            sequence = int(place.partition("-")[0] or -1)
+            yield Told(place, sequence, fields["event"], json.loads(fields["data"]))
             fields = {}
 
 
@@ -131,8 +134,12 @@ async def test_only_what_is_asked_for_is_told(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_view_is_resumed_or_reset(http: httpx.AsyncClient) -> None:
-    last = await put(http, "resumed", 1)
+    sequence = await put(http, "resumed", 1)
     view = "/v1/workspaces/resumed/views/one/changes"
+    async with stream(http, view) as told:
+        state = await anext(told)
+        assert (state.name, state.id >= sequence) == ("state", True)
+        last = state.place
     async with stream(http, view, last) as told:
         # It has missed nothing: the first thing it hears of is new.
         await put(http, "resumed", 2)
@@ -141,8 +148,11 @@ async def test_a_view_is_resumed_or_reset(http: httpx.AsyncClient) -> None:
     async with stream(http, view, last) as told:
         reset = await anext(told)
         assert (reset.name, reset.data["rows"]) == ("reset", [{"count": 2, "note": None}])
-    async with stream(http, view, 1 << 40) as told:
-        assert (await anext(told)).name == "reset"
+    ahead, shape = 1 << 40, last.partition("-")[2]
+    newest = reset.place
+    for unknown in (f"{ahead}-{shape}", ahead, newest.partition("-")[0], f"{newest}0"):
+        async with stream(http, view, unknown) as told:
+            assert (await anext(told)).name == "reset"
 
 
 async def test_a_record_is_told_as_it_stands(http: httpx.AsyncClient) -> None:
@@ -150,10 +160,10 @@ async def test_a_record_is_told_as_it_stands(http: httpx.AsyncClient) -> None:
     async with stream(http, record) as told:
         absent = await anext(told)
         assert (absent.name, absent.data["type"], absent.data["id"]) == ("absent", "item", 65_536)
-        last = await put(http, "record", 7)
+        await put(http, "record", 7)
         found = await anext(told)
         assert (found.name, found.data["fields"]["count"]) == ("record", 7)
-    async with stream(http, record, last) as told:
+    async with stream(http, record, found.place) as told:
         heard = asyncio.ensure_future(anext(told))
         await put(http, "record", 8)  # another item
         # Its own heartbeat comes before anything of the record.

@@ -116,6 +116,40 @@ def test_an_edited_projector_is_deployed_by_a_restart(tmp_path: Path, log: dict[
     engine.stop()
 
 
+def first_event(engine: Engine, workspace: str, known: str = "") -> tuple[str, str]:
+    """Return name and id of the first event of a view's stream."""
+    path = f"{engine.server.url}/v1/workspaces/{workspace}/views/entry/changes"
+    request = urllib.request.Request(path, headers={"Last-Event-ID": known} if known else {})
+    with urllib.request.urlopen(request, timeout=WAIT_S) as stream:
+        fields: dict[str, str] = {}
+        for line in stream:
+            name, _, value = line.decode().rstrip().partition(": ")
+            fields[name] = value
+            if name == "data":
+                return fields["event"], fields["id"]
+            if name == "":
+                assert not value, "the silence was broken: nothing is told at once"
+    raise AssertionError("the stream ended")
+
+
+def test_a_stream_is_reset_where_a_view_was_built_anew_and_nothing_else_happened(
+    tmp_path: Path,
+) -> None:
+    folder, data = tmp_path / "ledger", tmp_path / "data"
+    put("ledger", folder, "ledger")
+    engine = started(folder, data, EMBEDDED)
+    move(engine, "a", 7)
+    name, known = first_event(engine, "a")
+    assert name == "state"
+    engine.stop()
+    put("ledger_next", folder, "ledger")
+    engine = started(folder, data, EMBEDDED)
+    wait(lambda: built(engine))
+    name, now = first_event(engine, "a", known)
+    assert (name, now.partition("-")[0]) == ("reset", known.partition("-")[0])
+    engine.stop()
+
+
 def test_a_projector_that_fails_leaves_the_node_ready_and_says_why(tmp_path: Path) -> None:
     folder, data = tmp_path / "ledger", tmp_path / "data"
     put("ledger", folder, "ledger")
