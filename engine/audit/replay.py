@@ -56,6 +56,7 @@ class Parts:
     witnesses: list[Witness] = field(default_factory=list[Witness])
     history: EventReader | None = None
     wait: Callable[[], None] | None = None
+    begin_offset: int | None = None  # of the log, where the store doesn't begin empty
 
 
 class Replay:
@@ -77,6 +78,7 @@ class Replay:
             report.partition, self._fed, self._ledger, self._host, parts.content, self._builder
         )
         self._begun = False
+        self._begin_offset = parts.begin_offset
         self._witnesses = sorted(parts.witnesses, key=lambda witness: -witness.position.offset)
         self._stopped = False
         self._guarded(self._follower.open)
@@ -87,7 +89,11 @@ class Replay:
         if self._stopped:
             return
         if not self._begun:
-            self._begun, self._builder.begin_offset = True, record.offset
+            begin = self._begin_offset
+            self._begun, self._builder.begin_offset = (
+                True,
+                record.offset if begin is None else begin,
+            )
         self._fed.records.append(record)
         if self._remembered is not None:
             self._remembered.records.append(record)

@@ -3,10 +3,12 @@
 Nothing here joins a group, claims a partition or takes a lock.
 """
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from engine.ports import StateHost
+from engine.partition.snapshots import Files
+from engine.ports import ObjectStore, PartitionStore, StateHost
 from engine.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -48,6 +50,29 @@ def folder_content(data: Path) -> Stored:
     from engine.log.objects import FolderObjects  # noqa: PLC0415 - only where it is needed
 
     return FolderObjects(data) if data.is_dir() else Nothing()
+
+
+def objects(url: str, name: str) -> ObjectStore:
+    """Return the store of an application's snapshots and archive."""
+    from engine.log.objects import open_objects  # noqa: PLC0415 - only where it is needed
+
+    return open_objects(url, name)
+
+
+def store(folder: Path) -> PartitionStore:
+    """Open a store to write to."""
+    from engine.store.rocks import RocksStore, StoreMemory  # noqa: PLC0415 - see above
+
+    return RocksStore(folder, StoreMemory())
+
+
+def new_files(folder: Path) -> Files:
+    """Return an empty folder for a store in the making."""
+    from engine.store.checkpoints import FolderFiles  # noqa: PLC0415 - see above
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return FolderFiles(folder)
 
 
 class Nothing:

@@ -81,6 +81,12 @@ def opened(asked: Asked) -> Generator[Source, None, None]:
         source.logs.close()
 
 
+def name_of(asked: Asked) -> str:
+    """Return the application's name, without connecting to anything."""
+    application = _application(asked.application)
+    return application.name if application else find_logs(asked.settings().data).application
+
+
 def _application(folder: Path | None) -> Application | None:
     if folder is None:
         return None

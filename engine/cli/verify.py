@@ -13,6 +13,7 @@ from engine.audit.stores import witnesses
 from engine.cli import output
 from engine.cli.adapters import python_host
 from engine.cli.client import Json
+from engine.cli.content import Content
 from engine.cli.sources import Asked, Bootstrap, Config, Data, Folder, Source, opened
 from engine.errors import EngineError
 from engine.load.sources import read
@@ -84,35 +85,10 @@ def _evidence(source: Source, stores: list[Path], *, replay: bool) -> Iterator[E
         )
 
 
-def _parts(source: Source, partition: int, content: "Content", found: list[Witness]) -> Parts:
+def _parts(source: Source, partition: int, content: Content, found: list[Witness]) -> Parts:
     history = source.logs.history(partition)
     wait = partial(source.logs.wait, _WAIT_MS)
     return Parts(python_host, MemoryStore(), content, found, history, wait)
-
-
-class Content:
-    """Extensions' code, read only: of the folder that was named, else as the log stores it."""
-
-    def __init__(self, source: Source) -> None:
-        extensions = source.application.extensions.values() if source.application else ()
-        self._known = {one.sha256.hex(): one.content for one in extensions}
-        self._stored = source.content
-
-    def get(self, name: str) -> bytes | None:
-        """Return code by its sha256."""
-        return self._known.get(name) or self._stored().get(name)
-
-    def put(self, name: str, data: bytes) -> None:
-        """Refuse: an audit writes nothing."""
-        raise AssertionError(f"an audit stores nothing ({name}, {len(data)} bytes)")
-
-    def names(self, prefix: str = "") -> list[str]:
-        """Return the names that are known without asking."""
-        return [name for name in self._known if name.startswith(prefix)]
-
-    def delete(self, name: str) -> None:
-        """Refuse: an audit deletes nothing."""
-        raise AssertionError(f"an audit deletes nothing ({name})")
 
 
 def _explain(report: Report) -> None:
