@@ -47,6 +47,7 @@ Commands:
   view       Read views.
   partition  Who owns which partition.
   load       Record, replay and report real traffic.
+  snapshot   Take, list, check and restore snapshots.
   verify     Audit topics and stores against the promises.
   bench      Measure this engine on this machine.
   simulate   Run a simulated cluster from one seed.
