@@ -297,8 +297,8 @@ class _Document:
         ]
         streamed = {
             "description": "Server-sent events; the id of each says what is known with it. A "
-            "comment breaks the silence every 15 s. A stream ends when the node no longer serves the partition: "
-            "connect again with Last-Event-ID.",
+            "comment breaks the silence every 15 s. A stream ends when the node no longer serves "
+            "the partition: connect again with Last-Event-ID.",
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},
