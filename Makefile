@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+MINUTES ?= 20
+SEED ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## what can be made
@@ -56,8 +58,14 @@ test: extensions ## every test, real Kafka included
 simulate: .venv/installed ## 10,000 seeds of the simulator
 	@$(BIN)/partita simulate --seeds 10000
 
+chaos: extensions ## three brokers, three nodes, load and faults for 20 minutes, and an audit
+	@$(BIN)/python -m loadtest.chaos --minutes $(MINUTES) --seed $(SEED) --keep > /dev/null
+
+soak: extensions ## half of full speed for 30 minutes: does anything grow?
+	@$(BIN)/python -m loadtest.soak --minutes 30 --keep > /dev/null
+
 lock: .venv/uv ## make requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
 	  --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
 
-.PHONY: help install extensions demo demo-kafka dev check format lint types imports test simulate lock
+.PHONY: help install extensions demo demo-kafka dev check format lint types imports test simulate chaos soak lock

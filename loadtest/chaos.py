@@ -25,7 +25,7 @@ import httpx
 
 from loadtest import network
 from loadtest.chaos_audit import Audit, audit, longest_gaps
-from loadtest.chaos_faults import Fault, Schedule
+from loadtest.chaos_faults import SNAPSHOTS, Fault, Schedule
 from loadtest.chaos_load import Book, HttpClient, KafkaLoad
 from loadtest.exactly_once import BANK
 from loadtest.nodes import LocalNodes, Setup, partita
@@ -35,7 +35,9 @@ NODES = ("first", "second", "third")
 BROKERS = 3
 HTTP_CLIENTS = 3
 WARM_S = 3.0
-SETTLE_S = 180.0
+CALM_S = 5.0  # of load without an answer are no overload
+SNAPSHOT_S = 10
+SETTLE_S = 240.0
 POLL_S = 0.5
 
 
@@ -45,7 +47,7 @@ class Asked:
 
     minutes: float = 20.0
     seed: int = 1
-    rate: float = 200.0
+    rate: float = 100.0
     accounts: int = 300
     faults_max: int = 1_000_000
     options: tuple[str, ...] = ()
@@ -59,9 +61,14 @@ def run(asked: Asked, folder: Path) -> dict[str, Any]:
         if network.inside():
             places = [f"broker-{at}" for at in range(1, BROKERS + 1)]
             net = stack.enter_context(network.Network([*places, *NODES]))
-        setup = Setup(BROKERS, asked.options, net)
+        variables = {
+            "PARTITA__SNAPSHOTS__URL": (folder / SNAPSHOTS).resolve().as_uri(),
+            "PARTITA__SNAPSHOTS__INTERVAL_S": str(SNAPSHOT_S),
+            "PARTITA__SNAPSHOTS__KEEP_YOUNGER_S": str(2 * SNAPSHOT_S),
+        }
+        setup = Setup(BROKERS, asked.options, variables, net)
         nodes = stack.enter_context(LocalNodes(BANK, folder, NODES, setup))
-        schedule = Schedule(nodes, asked.seed)
+        schedule = Schedule(nodes, asked.seed, lambda: book.unanswered() < asked.rate * CALM_S)
         begun = time.time()
         try:
             drive(asked, nodes, schedule, book)
@@ -218,7 +225,7 @@ def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=200.0, help="commands a second")
+    parser.add_argument("--rate", type=float, default=100.0, help="commands a second")
     parser.add_argument("--faults", type=int, default=1_000_000, help="stop after so many")
     parser.add_argument("--serve", action="append", default=[], help="one more option of serve")
     parser.add_argument("--folder", type=Path, help="where to keep everything")

@@ -5,11 +5,13 @@ every topic has all its copies again.
 """
 
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -21,6 +23,8 @@ REST_S = (2.0, 8.0)  # between the end of a fault and the next one
 RESTART_S = (0.2, 6.0)
 PAIR_SHARE = 0.12
 WHOLE_S = 90.0
+CALM_S = 60.0
+SNAPSHOTS = "snapshots"
 Undo = Callable[[], None]
 
 # Kinds and how often each is drawn. Those of links need a network of our own.
@@ -28,6 +32,8 @@ PROCESS_KINDS = {
     "node kill": 5,
     "node pause": 4,
     "node term": 4,
+    "node wiped": 2,  # killed, and its disk is empty when it comes back
+    "store away": 2,  # where snapshots go
     "broker kill": 2,
     "broker pause": 2,
     "broker term": 2,
@@ -61,6 +67,7 @@ class Schedule:
 
     nodes: LocalNodes
     seed: int
+    calm: Callable[[], bool]  # whether the clients have most of their answers
     done: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -83,13 +90,15 @@ class Schedule:
             self.done += round_
             yield round_
             time.sleep(self._chance.uniform(*REST_S))
+            self._await_calm()
 
     def _draw(self) -> Fault:
         chance = self._chance
         kind = chance.choices(tuple(self._kinds), tuple(self._kinds.values()))[0]
-        places = self.nodes.brokers if kind.startswith("broker") else self.nodes.names
-        target = chance.choice(places)
-        shortest, longest = RESTART_S if kind.endswith(("kill", "term")) else PAUSE_S
+        who = kind.split(" ")[0]
+        places = {"broker": self.nodes.brokers, "node": self.nodes.names, "store": ("snapshots",)}
+        target = chance.choice(places[who])
+        shortest, longest = RESTART_S if kind.endswith(("kill", "term", "wiped")) else PAUSE_S
         # As many short ones as long ones, by their length's order of magnitude.
         lasts_s = shortest * (longest / shortest) ** chance.random()
         return Fault(kind, target, 0.0 if kind.endswith("reset") else lasts_s)
@@ -107,7 +116,9 @@ class Schedule:
     def _begin(self, one: Fault) -> Undo:
         """Do a fault; return what undoes it."""
         who, _, what = one.kind.partition(" ")
-        if what in {"kill", "term", "pause"}:
+        if what == "away":
+            return self._take_away(self.nodes.data / SNAPSHOTS)
+        if what in {"kill", "term", "pause", "wiped"}:
             return self._hurt(who, what, one.target)
         network, chance, nodes = self.nodes.setup.network, self._chance, self.nodes
         assert network is not None
@@ -150,11 +161,33 @@ class Schedule:
             nodes.wait(target)
         else:
             nodes.kill(target)
+        if what == "wiped":
+            shutil.rmtree(nodes.data / target)
         return partial(nodes.start, target)
+
+    @staticmethod
+    def _take_away(folder: Path) -> Undo:
+        """Put a file where the folder was: nothing can be read from it, nor written to it."""
+        folder.mkdir(exist_ok=True)
+        hidden = folder.with_suffix(".away")
+        folder.rename(hidden)
+        folder.touch()
+
+        def bring_back() -> None:
+            folder.unlink()
+            hidden.rename(folder)
+
+        return bring_back
 
     def _start_broker(self, number: int) -> None:
         self.nodes.kafka.wait_ended(number)
         self.nodes.kafka.start_again(number)
+
+    def _await_calm(self) -> None:
+        """Don't heap faults upon an overload: wait, bounded, for most answers."""
+        deadline = time.monotonic() + CALM_S
+        while not self.calm() and time.monotonic() < deadline:
+            time.sleep(0.5)
 
     def _await_whole(self) -> None:
         """Wait until every partition has all its copies in step."""

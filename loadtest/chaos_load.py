@@ -10,11 +10,12 @@ import random
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
@@ -23,7 +24,9 @@ from fastavro import parse_schema, schemaless_writer
 from loadtest.exactly_once import BANK, Model
 from loadtest.plain_client import Codec, crc64, uuid7
 
+# Silence is asked again, each time after twice as long: a fixed interval would keep an overload up.
 RETRY_S = 5.0
+RETRY_S_MAX = 40.0
 TICK_S = 0.01
 WAITING_MAX = 50_000
 AGAIN_SHARE = 0.02  # of answered commands, sent once more a little later
@@ -62,6 +65,7 @@ class Book:
     faults: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    answers: int = 0  # commands that have one
 
     def write(self, command_id: bytes, sent: Sent) -> None:
         with self.lock:
@@ -83,6 +87,7 @@ class Book:
                     self._fault(f"{command_id.hex()} was answered {known.answer}, then {answer}")
                 return False
             known.answer, known.answered_at = answer, time.time()
+            self.answers += 1
             return True
 
     def fault(self, what: str) -> None:
@@ -96,7 +101,18 @@ class Book:
 
     def unanswered(self) -> int:
         with self.lock:
-            return sum(one.answer is None for one in self.sent.values())
+            return len(self.sent) - self.answers
+
+
+class Again(NamedTuple):
+    """A command to look at again; `anyway`: sent twice even if it has been answered."""
+
+    when: float
+    wait_s: float
+    command_id: bytes
+    account: str
+    value: bytes
+    anyway: bool
 
 
 class KafkaLoad:
@@ -113,8 +129,8 @@ class KafkaLoad:
         }
         self._producer = self._made()
         self._over = ""
-        # (when, id, account, bytes) of what is sent again, unless it has been answered.
-        self._again: deque[tuple[float, bytes, str, bytes, bool]] = deque()
+        # When to look again at a command, a heap: what has no answer is sent again.
+        self._again: list[Again] = []
         self._sending, self._stopping = threading.Event(), threading.Event()
         self._sending.set()
         self._consumer = self._listen()
@@ -210,18 +226,20 @@ class KafkaLoad:
         self._book.write(command_id, Sent(account, name, amount, time.time()))
         self._produce(account, value)
         anyway = chance.random() < AGAIN_SHARE
-        self._again.append((time.monotonic() + RETRY_S, command_id, account, value, anyway))
+        when = time.monotonic() + RETRY_S
+        heappush(self._again, Again(when, RETRY_S, command_id, account, value, anyway))
 
     def _send_again(self) -> None:
         now = time.monotonic()
-        while self._again and self._again[0][0] <= now:
-            _, command_id, account, value, anyway = self._again.popleft()
-            silent = self._book.sent[command_id].answer is None
-            if silent or anyway:
+        while self._again and self._again[0].when <= now:
+            one = heappop(self._again)
+            silent = self._book.sent[one.command_id].answer is None
+            if silent or one.anyway:
                 self._book.counts["sent again"] += 1
-                self._produce(account, value)
+                self._produce(one.account, one.value)
             if silent:
-                self._again.append((now + RETRY_S, command_id, account, value, False))
+                wait_s = min(2 * one.wait_s, RETRY_S_MAX)
+                heappush(self._again, one._replace(when=now + wait_s, wait_s=wait_s))
 
     def _produce(self, account: str, value: bytes) -> None:
         try:

@@ -1,11 +1,13 @@
 """Nodes as processes of their own on a real local broker: started, asked, killed, stopped."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +44,7 @@ class Setup:
 
     brokers: int = 1
     options: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
     network: Network | None = None
     stock: bool = False
 
@@ -106,7 +109,9 @@ class LocalNodes:
             *self.setup.options,
         ]
         with (self.data / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(command, stderr=log, stdout=log)
+            self._processes[name] = subprocess.Popen(
+                command, stderr=log, stdout=log, env={**os.environ, **self.setup.variables}
+            )
 
     def kill(self, name: str) -> None:
         """Kill -9 a node."""
