@@ -49,7 +49,7 @@ class Asked:
     seed: int = 1
     rate: float = 100.0
     accounts: int = 300
-    faults_max: int = 1_000_000
+    kinds: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
 
@@ -68,7 +68,9 @@ def run(asked: Asked, folder: Path) -> dict[str, Any]:
         }
         setup = Setup(BROKERS, asked.options, variables, net)
         nodes = stack.enter_context(LocalNodes(BANK, folder, NODES, setup))
-        schedule = Schedule(nodes, asked.seed, lambda: book.unanswered() < asked.rate * CALM_S)
+        schedule = Schedule(
+            nodes, asked.seed, lambda: book.unanswered() < asked.rate * CALM_S, asked.kinds
+        )
         begun = time.time()
         try:
             drive(asked, nodes, schedule, book)
@@ -115,8 +117,6 @@ def drive(asked: Asked, nodes: LocalNodes, schedule: Schedule, book: Book) -> No
             ended = nodes.ended()
             if ended:
                 book.fault(f"nodes ended by themselves: {ended}")
-                break
-            if len(schedule.done) >= asked.faults_max:
                 break
         for one in (load, *clients):
             one.rest()
@@ -226,7 +226,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=100.0, help="commands a second")
-    parser.add_argument("--faults", type=int, default=1_000_000, help="stop after so many")
+    parser.add_argument("--do", action="append", default=[], help="exactly this kind of fault")
     parser.add_argument("--serve", action="append", default=[], help="one more option of serve")
     parser.add_argument("--folder", type=Path, help="where to keep everything")
     parser.add_argument("--keep", action="store_true", help="keep the report in loadtest/figures")
@@ -244,7 +244,7 @@ def main() -> int:
         given.minutes,
         given.seed,
         given.rate,
-        faults_max=given.faults,
+        kinds=tuple(given.do),
         options=tuple(given.serve),
     )
     report = run(asked, folder)

@@ -68,6 +68,7 @@ class Schedule:
     nodes: LocalNodes
     seed: int
     calm: Callable[[], bool]  # whether the clients have most of their answers
+    kinds: tuple[str, ...] = ()  # exactly these, one after the other; else drawn
     done: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -77,13 +78,7 @@ class Schedule:
 
     def run(self, until: float) -> Iterator[list[Fault]]:
         """Do faults until then, and yield those of each round when they are undone."""
-        while time.monotonic() < until:
-            round_ = [self._draw()]
-            if self._chance.random() < PAIR_SHARE:
-                other = self._draw()
-                both_brokers = all("broker" in one.kind for one in (*round_, other))
-                if not both_brokers and other.target != round_[0].target:
-                    round_.append(other)
+        for round_ in self._rounds(until):
             if any("broker" in one.kind for one in round_):
                 self._await_whole()
             self._do(round_)
@@ -92,9 +87,22 @@ class Schedule:
             time.sleep(self._chance.uniform(*REST_S))
             self._await_calm()
 
-    def _draw(self) -> Fault:
+    def _rounds(self, until: float) -> Iterator[list[Fault]]:
+        """Yield what is to be done at one time: one fault mostly, now and then two."""
+        for kind in self.kinds:
+            yield [self._draw(kind)]
+        while not self.kinds and time.monotonic() < until:
+            round_ = [self._draw()]
+            if self._chance.random() < PAIR_SHARE:
+                other = self._draw()
+                both_brokers = all("broker" in one.kind for one in (*round_, other))
+                if not both_brokers and other.target != round_[0].target:
+                    round_.append(other)
+            yield round_
+
+    def _draw(self, kind: str = "") -> Fault:
         chance = self._chance
-        kind = chance.choices(tuple(self._kinds), tuple(self._kinds.values()))[0]
+        kind = kind or chance.choices(tuple(self._kinds), tuple(self._kinds.values()))[0]
         who = kind.split(" ")[0]
         places = {"broker": self.nodes.brokers, "node": self.nodes.names, "store": ("snapshots",)}
         target = chance.choice(places[who])

@@ -27,7 +27,7 @@ from engine.world import SystemClock, SystemRandom
 PORT_DEFAULT = 9092
 BROKERS = (1, 3)
 FORMAT_TIMEOUT_S = 60.0
-READY_TIMEOUT_MS = 60_000
+READY_TIMEOUT_MS = 120_000
 STOP_TIMEOUT_MS = 20_000
 POLL_MS = 50
 # A heap that serves trying and testing in under 300 MB of memory.
