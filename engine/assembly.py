@@ -179,6 +179,7 @@ class Engine:
             stores=stores,
             clock=clock,
             random=random,
+            standbys=settings.standbys if settings.standbys is not None else int(is_kafka),
             shared=memory.statistics,
             http_url=self.server.url,
         )

@@ -83,7 +83,20 @@ RECLAIM_WAIT_MS = 1_000
 RECOVER_IDLE_MS = 5_000
 REVOKE_WAIT_MS = 3_000
 HEARTBEAT_MS = 250
+SHELL_STUCK_MS = 20_000  # then a node no longer says that it is there
+HEARING_MS = 600  # so lately must an own heartbeat that came back have been sent
+OWNER_SILENCE_MS = 800  # then the first standby claims
+STANDBY_STEP_MS = 500  # and each further one so much later
+SUCCESSOR_WAIT_MS = 500  # others leave this to the successor that Released names
 PEER_SILENCE_MS = 2_000
+RECONNECT_MS = 1_000  # so much later than this node may others reach a broker that was away
+PEER_GONE_MS = 10_000  # then another node stands by in its place
+GROUP_WAIT_MS = 10_000  # so long is the group left to choose an owner where none was heard
+MOVE_INTERVAL_MS = 60_000  # between two hand-overs that a node asks for
+BALANCE_INTERVAL_MS = 5_000  # the same, from a node that owns more
+MOVE_LAG_MAX = 1_000  # outcomes behind its owner, at which a standby may ask
+STANDBYS_MAX = 8
+NODES_MAX = 1_000
 STORE_FLUSH_MS = 15_000
 
 # Checkpoints, snapshots, restores.
@@ -150,5 +163,6 @@ assert DEDUP_WINDOW_MIN_MS > 2 * ID_AHEAD_MS_MAX - 1
 assert MISSING_ROWS_MAX < ROW_CACHE_MAX
 assert COMMAND_TIME_MS_MAX < FOLD_TIME_MS_MAX
 assert TABLE_RECORDS_FIRST + TYPES_MAX < TABLE_VIEWS_FIRST
-assert HEARTBEAT_MS * 4 < PEER_SILENCE_MS
+assert HEARTBEAT_MS * 4 < PEER_SILENCE_MS < PEER_GONE_MS
+assert HEARTBEAT_MS * 2 < HEARING_MS < OWNER_SILENCE_MS < PEER_SILENCE_MS
 assert TABLE_RECORDS_FIRST < TABLE_VIEWS_FIRST <= TABLE_MAX

@@ -28,9 +28,9 @@ class Phase(StrEnum):
     """A replica's life on a node."""
 
     RECOVERING = "recovering"  # folding the log up to its end
+    STANDBY = "standby"  # folding what another owner writes, ready to claim
     CLAIMING = "claiming"  # own Owner record appended, reading until it is met
     OWNING = "owning"  # the walk
-    WAITING = "waiting"  # lost the ownership: folding, and claiming again after a while
     RELEASING = "releasing"  # taking no more, confirming what is in flight
     CLOSED = "closed"
     STOPPED = "stopped"  # on an error that only a person can mend
@@ -253,11 +253,12 @@ class Held:
     """A partition that a node holds, as its heartbeat tells it."""
 
     partition: int
-    role: str  # owner, standby, restoring
+    role: str  # owner, claiming, standby, restoring
     epoch: int
     sequence: int
     application: int = 0  # index of the one in force there
     unbuilt: int = 0  # records that its new generations of views lack
+    wants: bool = False  # asks its owner for a hand-over
 
 
 @dataclass(slots=True, frozen=True)

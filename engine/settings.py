@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from engine.errors import ConfigError
+from engine.limits import STANDBYS_MAX
 
 PREFIX = "PARTITA__"
 FILE_VARIABLE = "PARTITA_CONFIG"
@@ -162,6 +163,12 @@ class Settings(BaseSettings):
     data: Path = Field(Path(".partita"), description="Folder of stores and the embedded log")
     node: Annotated[str, Field(max_length=200, pattern=r"^[a-zA-Z0-9._-]*$")] = Field(
         "", description="This node's name, unique among the nodes; empty = made from the host's"
+    )
+    standbys: int | None = Field(
+        None,
+        ge=0,
+        le=STANDBYS_MAX,
+        description="Nodes that hold each partition ready; unset: 1 on Kafka, else 0",
     )
     host: Literal["python"] = Field("python", description="State host that runs extensions")
     http: HttpSettings = Field(default_factory=_no_http)

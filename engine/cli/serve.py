@@ -20,6 +20,9 @@ def serve(
     data: Annotated[Path | None, typer.Option(help="Folder of this node's stores.")] = None,
     node: Annotated[str | None, typer.Option(help="This node's name, unique.")] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = None,
+    standbys: Annotated[
+        int | None, typer.Option(help="Nodes that hold each partition ready to take it over.")
+    ] = None,
     topic_prefix: Annotated[str | None, typer.Option(help="Put before topic names.")] = None,
     properties: Annotated[
         Path | None, typer.Option(help="File of librdkafka properties (TLS, SASL).")
@@ -47,7 +50,9 @@ def serve(
         "topic_prefix": topic_prefix,
         "properties_file": properties,
     }
-    settings = load_settings(config, {"data": data, "node": node, "http": address, "log": log})
+    settings = load_settings(
+        config, {"data": data, "node": node, "standbys": standbys, "http": address, "log": log}
+    )
     run_until_stopped(
         settings, folder, accept_lost_commands=accept_lost_commands, log_format="json"
     )

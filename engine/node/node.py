@@ -7,20 +7,23 @@ closes replicas, which may block. Callers (HTTP) come from threads of their own.
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar, cast
 
 import structlog
 
 from engine import __version__, limits, wire
 from engine.application import Application
-from engine.errors import EngineError, StoreError, UnavailableError
+from engine.errors import EngineError, UnavailableError
 from engine.model import BuildProgress, Held, LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
 from engine.node.api import Route, Where
 from engine.node.counters import joined
 from engine.node.feed import Callback, Feed
+from engine.node.heart import Heart
+from engine.node.holdings import Holdings, fault_of
+from engine.node.liveness import Liveness
 from engine.node.parts import Parts
-from engine.node.routing import RoutingTable
+from engine.node.placement import Placement
 from engine.partition.reading import PartitionReader
 from engine.partition.replica import Replica
 from engine.partition.snapshots import Manifest
@@ -29,13 +32,10 @@ Answer = TypeVar("Answer")
 log = structlog.get_logger("partita.node")
 
 IDLE_WAIT_MS = 5
-OPEN_RETRY_MS = 1_000
+LOOK_MS = 20
+FAULT_WAIT_S = 1.0
 STOP_WAIT_MS = 10_000
 READABLE = frozenset({Phase.OWNING, Phase.RELEASING})
-
-
-def _fault(partition: int, fault: BaseException) -> EngineError:
-    return StoreError("E1405", f"{type(fault).__name__}: {fault}", partition=partition)
 
 
 class Node:
@@ -44,25 +44,26 @@ class Node:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._process = parts.random.bytes(16)
-        self._routing = RoutingTable(parts.name, parts.clock)
-        self._replicas: dict[int, Replica] = {}
-        self._opening: dict[int, Future[Replica]] = {}
-        self._retry_at_ms: dict[int, int] = {}
+        self._liveness = Liveness(parts.name, self._process, parts.clock.monotonic_ms())
+        self._placement = Placement(
+            parts.name, parts.application.partitions, parts.standbys, self._liveness
+        )
+        self._holdings = Holdings(parts.open_replica, parts.stores.heal)
+        self._replicas = self._holdings.replicas
         self._wanted: set[int] = set()
-        self._closing: dict[int, Future[None]] = {}
         self._phases: dict[int, Phase] = {}
         self._calls: deque[Callable[[], bool]] = deque()  # True = done
         self._feed = Feed()
-        self._opener = ThreadPoolExecutor(1, thread_name_prefix="partita-open")
         self._stopping = threading.Event()
-        self._beat_at_ms = 0
-        self._failures: dict[int, str] = {}
+        self._look_at_ms = 0
+        self._heart = Heart(self._announce, parts.clock)
         self._thread = threading.Thread(target=self._run, name="partita-shell", daemon=True)
         self.http_url = parts.http_url
 
     def start(self) -> None:
-        """Start the shell thread."""
+        """Start the shell thread, and the heart's."""
         self._thread.start()
+        self._heart.start()
 
     def stop(self) -> None:
         """Release every partition, leave the group, close all; bounded."""
@@ -75,11 +76,13 @@ class Node:
         while not self._stopping.is_set():
             self._turn()
         deadline_ms = clock.monotonic_ms() + STOP_WAIT_MS // 2
-        self._wanted.clear()
-        while (self._replicas or self._closing) and clock.monotonic_ms() < deadline_ms:
+        self._placement.leaving = True
+        self._look_at_ms = 0
+        while self._holdings.busy and clock.monotonic_ms() < deadline_ms:
             self._turn()
         self._parts.stores.close()
-        self._opener.shutdown(wait=True, cancel_futures=True)
+        self._holdings.end()
+        self._heart.stop()
         self._announce(leaving=True)
         self._parts.membership.close()
         self._parts.directory.close()
@@ -92,81 +95,50 @@ class Node:
                 self._parts.logs.wait(IDLE_WAIT_MS)
         except Exception:
             log.exception("fault in the shell")
-            self._stopping.wait(OPEN_RETRY_MS / 1_000)
+            self._stopping.wait(FAULT_WAIT_S)
 
     def tick(self) -> bool:
         """Do everything once; return True if anything moved."""
+        self._heart.turned()
         moved = self._follow_membership()
         self._open_and_close()
+        self._look_around()
         for partition, replica in list(self._replicas.items()):
             moved |= self._tick_replica(partition, replica)
         self._parts.stores.tick(self._replicas)
         moved |= self._parts.gate.poll()
         self._serve_calls()
-        self._heartbeat()
         return moved
 
     def _follow_membership(self) -> bool:
         if self._stopping.is_set():
             return False
         change = self._parts.membership.poll()
-        self._wanted.update(change.assigned)
-        self._wanted.difference_update(change.revoked)
-        if change.assigned or change.revoked:
-            log.info("assignment", assigned=change.assigned, revoked=change.revoked)
+        if not change.assigned and not change.revoked:
+            return False
+        self._placement.follow(change)
+        self._look_at_ms = 0
+        log.info("assignment", assigned=change.assigned, revoked=change.revoked)
         for partition in change.revoked:
-            if partition not in self._replicas and partition not in self._opening:
-                self._parts.membership.released(partition)
-        return bool(change.assigned or change.revoked)
+            # Who owns it is settled between its owner and its successor: the group may go on.
+            self._parts.membership.released(partition)
+        return True
+
+    def _look_around(self) -> None:
+        """Hear the others, and decide what to hold; seldom enough to cost little."""
+        now_ms = self._parts.clock.monotonic_ms()
+        if now_ms < self._look_at_ms:
+            return
+        self._look_at_ms = now_ms + LOOK_MS
+        self._liveness.hear(self._parts.directory.peers(), now_ms)
+        self._wanted = self._placement.wanted(self._replicas, now_ms)
+        self._placement.steer(self._replicas, self._wanted, now_ms)
 
     def _open_and_close(self) -> None:
-        self._open_wanted(self._parts.clock.monotonic_ms())
-        for partition, replica in list(self._replicas.items()):
-            letting_go = replica.phase in {Phase.RELEASING, Phase.CLOSED}
-            if partition not in self._wanted and not letting_go:
-                replica.release()
-            if replica.phase is Phase.CLOSED:
-                del self._replicas[partition]
-                self._abandon(partition)
-                self._closing[partition] = self._opener.submit(replica.close)
-        for partition, closing in list(self._closing.items()):
-            if closing.done():
-                del self._closing[partition]
-                self._parts.membership.released(partition)
-
-    def _open_wanted(self, now_ms: int) -> None:
-        for partition in self._wanted:
-            busy = partition in self._replicas or partition in self._opening
-            if busy or partition in self._closing or now_ms < self._retry_at_ms.get(partition, 0):
-                continue
-            self._opening[partition] = self._opener.submit(self._open, partition)
-        for partition, opening in list(self._opening.items()):
-            if opening.done():
-                del self._opening[partition]
-                self._opened(partition, opening, now_ms)
-
-    def _open(self, partition: int) -> Replica:
-        replica = self._parts.open_replica(partition)
-        try:
-            replica.open()
-        except BaseException as fault:
-            if isinstance(fault, EngineError):
-                self._parts.stores.heal(partition, fault)
-            replica.close()
-            raise
-        return replica
-
-    def _opened(self, partition: int, opening: "Future[Replica]", now_ms: int) -> None:
-        error = opening.exception()
-        if error is None:
-            self._replicas[partition] = opening.result()
-            self._failures.pop(partition, None)
-            return
-        self._retry_at_ms[partition] = now_ms + OPEN_RETRY_MS
-        problem = str(error if isinstance(error, EngineError) else _fault(partition, error))
-        if self._failures.get(partition) != problem:
-            log.warning("partition not opened", partition=partition, problem=problem)
-        self._failures[partition] = problem
+        if self._holdings.open(self._wanted, self._parts.clock.monotonic_ms()):
+            self._look_at_ms = 0  # before its first tick a replica is told where it stands
+        for partition in self._holdings.close():
+            self._abandon(partition)
 
     def _tick_replica(self, partition: int, replica: Replica) -> bool:
         before = replica.phase
@@ -179,7 +151,7 @@ class Node:
             self._parts.stores.stopped(partition, replica, error)
         except Exception as fault:
             log.exception("partition stopped by a fault", partition=partition)
-            replica.stop(_fault(partition, fault))
+            replica.stop(fault_of(partition, fault))
         if moved:
             self._feed.moved(partition)
         if replica.phase is not self._phases.get(partition):
@@ -200,7 +172,8 @@ class Node:
         )
         if before in READABLE and replica.phase not in READABLE:
             self._abandon(partition)
-        self._beat_at_ms = 0
+        self._look_at_ms = 0
+        self._heart.beat()
 
     def _abandon(self, partition: int) -> None:
         self._parts.gate.abandon(partition)
@@ -212,14 +185,7 @@ class Node:
             if not call():
                 self._calls.append(call)
 
-    def _heartbeat(self) -> None:
-        now_ms = self._parts.clock.monotonic_ms()
-        if now_ms >= self._beat_at_ms:
-            self._beat_at_ms = now_ms + limits.HEARTBEAT_MS
-            self._announce(leaving=False)
-            self._routing.update(self._parts.directory.peers())
-
-    def _announce(self, *, leaving: bool) -> None:
+    def _announce(self, *, leaving: bool = False) -> None:
         application = self._parts.application
         beat = NodeBeat(
             node=self._parts.name,
@@ -231,8 +197,9 @@ class Node:
             http=self.http_url,
             sent_at=self._parts.clock.now_ms(),
             leaving=leaving,
-            partitions=tuple(replica.held() for replica in self._replicas.values()),
+            partitions=tuple(replica.held() for replica in list(self._replicas.values())),
         )
+        self._liveness.sent(beat, self._parts.clock.monotonic_ms())
         self._parts.directory.announce(beat)
 
     # What follows is called from other threads.
@@ -262,7 +229,7 @@ class Node:
         replica = self._replicas.get(partition)
         if replica is not None and replica.phase in READABLE:
             return Route(Where.HERE)
-        return self._routing.route(partition)
+        return self._liveness.route(partition, self._parts.clock.monotonic_ms())
 
     def _owned(self, partition: int) -> Replica:
         replica = self._replicas.get(partition)
@@ -368,14 +335,18 @@ class Node:
             for partition, replica in list(self._replicas.items())
             if replica.problem is not None
         }
-        return {**self._failures, **stopped}
+        return {**self._holdings.failures, **stopped}
 
     def ready(self) -> bool:
         """Return True when every partition this node is to serve is served."""
-        return bool(self._wanted) and all(
-            (replica := self._replicas.get(partition)) is not None and replica.phase in READABLE
-            for partition in list(self._wanted)
-        )
+        return bool(self._wanted) and all(map(self._served, list(self._wanted)))
+
+    def _served(self, partition: int) -> bool:
+        replica = self._replicas.get(partition)
+        phase = replica.phase if replica else None
+        if phase is Phase.STANDBY:
+            return self.route(partition).where is Where.THERE
+        return phase in READABLE
 
     def snapshot(self, partition: int) -> "Future[Manifest]":
         """Take a snapshot of a partition owned here."""
@@ -383,7 +354,7 @@ class Node:
 
     def peers(self) -> Sequence[NodeBeat]:
         """Return the nodes that are there, this one included."""
-        return self._routing.live()
+        return self._liveness.live(self._parts.clock.monotonic_ms())
 
     def statistics(self) -> Mapping[str, Mapping[str, int | float]]:
         """Return counters by component."""

@@ -24,5 +24,6 @@ class Parts:
     stores: Stores
     clock: Clock
     random: Random
+    standbys: int = 0  # nodes beside its owner that hold each partition ready
     http_url: str = ""
     shared: Callable[[], Mapping[str, int | float]] = dict  # counters of what partitions share

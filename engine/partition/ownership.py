@@ -51,15 +51,20 @@ class LogState:
         self.position = position or Position()
         self.claim_id = b""  # of the last counting Owner that was read by this object
         self.owner = ""  # its node
+        self.successor: str | None = None  # whom a counting Released has named
         self.superseded = 0
         self.alarms = 0
 
     def copy(self) -> "LogState":
         """Return an independent copy, to judge ahead of what is applied."""
         other = LogState(self.position.copy())
-        other.claim_id, other.owner = self.claim_id, self.owner
+        other.know(self)
         other.superseded, other.alarms = self.superseded, self.alarms
         return other
+
+    def know(self, other: "LogState") -> None:
+        """Take over what the position doesn't say of the last owner."""
+        self.claim_id, self.owner, self.successor = other.claim_id, other.owner, other.successor
 
     def judge(self, offset: int, value: bytes | None, leader_epoch: int = -1) -> Judged:
         """Judge the record at `offset`, which must be the next one, and move the position.
@@ -111,6 +116,7 @@ class LogState:
             self.position.host.application = fields["index"]
         elif head.kind is Kind.RELEASED:
             self.position.released = True
+            self.successor = fields["successor"]
         elif head.kind is Kind.MARK:
             for entry in fields["inputs"]:
                 self._resume(entry["input"], entry["offset"])
@@ -139,6 +145,7 @@ class LogState:
             )
         position.epoch = head.epoch
         position.released = False
+        self.successor = None
         position.incarnation = fields["incarnation"]
         if fields["command_topic_id"] != position.command_topic_id:
             position.command_topic_id = fields["command_topic_id"]

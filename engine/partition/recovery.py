@@ -132,9 +132,9 @@ class Follower:
 
     def seek(self) -> None:
         """Read from what is applied on, forgetting what was judged ahead of it."""
-        claim_id, owner = self.state.claim_id, self.state.owner
+        before = self.state
         self.state = LogState(self.ledger.position).copy()
-        self.state.claim_id, self.state.owner = claim_id, owner
+        self.state.know(before)
         self._run = Batch()
         self._held = None
         self._events.seek(self.ledger.position.offset)

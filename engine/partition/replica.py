@@ -1,13 +1,17 @@
-"""A replica's life on a node: recover, claim, own, release; and what ends an ownership.
+"""A replica's life on a node: recover, stand by, claim, own, release.
 
-    RECOVERING ──▶ CLAIMING ──▶ OWNING ──▶ RELEASING ──▶ CLOSED
-                      ▲  ▲─────────┘ an append's fate is unknown
-                      └── WAITING ◀─ another owner's claim counts
+    RECOVERING ──▶ STANDBY ──▶ CLAIMING ──▶ OWNING ──▶ RELEASING ──▶ CLOSED
+                     ▲  ▲         │ ▲         │ │           │
+                     │  └─────────┘ └─────────┘ │           │
+                     │  another came first,     │           │
+                     │  an append's fate is     │           │
+                     │  unknown                 │           │
+                     └──────────────────────────┴───────────┘
+                       another's claim counts, or it was handed over
 
 Everything but OWNING reads the event log through the `Follower`; OWNING is the `Processor`'s walk.
+When to claim is told by `standing` (standby.py), how it becomes an owner is in claiming.py.
 """
-
-from collections.abc import Callable
 
 from engine import limits, wire
 from engine.errors import EngineError, LogError, UnavailableError
@@ -17,11 +21,13 @@ from engine.model import (
     Phase,
 )
 from engine.partition.building import Builder
+from engine.partition.claiming import Claimed, Claiming, Sending
 from engine.partition.ledger import Ledger
-from engine.partition.ownership import Claim, head_fields, make_claim
+from engine.partition.ownership import head_fields
 from engine.partition.processor import OwnershipLost, Ports, Processor
 from engine.partition.recovery import Follower
 from engine.partition.shown import Identity, Shown
+from engine.partition.standby import Standing, Watch, may_claim
 from engine.ports import ObjectStore, PartitionStore, Random
 from engine.wire import Kind
 
@@ -40,15 +46,19 @@ class Replica(Shown):
         random: Random,
     ) -> None:
         super().__init__(identity, ports, store)
+        self.standing = Standing()  # what the node knows of the others
         self._content = content
         self._random = random
         self._bounds: Bounds | None = None
         self._command_bounds: Bounds | None = None
         self._verified = False
-        self._claim: Claim | None = None
+        self._watch = Watch(ports.clock.monotonic_ms())
+        self._sending = Sending(ports.events, ports.clock)
+        self._claiming = Claiming(identity.node, ports, self._sending, self.deploying, random)
         self._deadline_ms = 0
-        self._tickets: set[int] = set()
         self._released_ticket: int | None = None
+        self._successor: str | None = None
+        self._stays = False  # after a release: as a standby
 
     def open(self) -> None:
         """Open the store's position and the host, and ask the logs how long they are; may block."""
@@ -70,10 +80,10 @@ class Replica(Shown):
         match self.phase:
             case Phase.RECOVERING:
                 moved = self._recover(follower)
+            case Phase.STANDBY:
+                moved = self._stand_by(follower)
             case Phase.CLAIMING:
-                moved = self._claiming(follower)
-            case Phase.WAITING:
-                moved = self._wait(follower)
+                moved = self._claim(follower)
             case Phase.OWNING | Phase.RELEASING:
                 moved = self._own(follower)
             case Phase.CLOSED | Phase.STOPPED:
@@ -81,15 +91,21 @@ class Replica(Shown):
         # Its turn comes behind a batch, so that a build never delays more than one.
         return follower.builder.tick() or moved
 
-    def release(self) -> None:
-        """Take no more, confirm what is in flight, say Released; CLOSED when that is done."""
+    def release(self, successor: str | None = None, *, stay: bool = False) -> None:
+        """Take no more, confirm what is in flight, say Released and who is to come next.
+
+        Then it is CLOSED, or stands by if it is to `stay`.
+        """
         if self.phase is Phase.OWNING:
             assert self._processor is not None
             self._processor.taking = False
+            self._successor, self._stays = successor, stay
             self.phase = Phase.RELEASING
             self._deadline_ms = self._ports.clock.monotonic_ms() + limits.REVOKE_WAIT_MS
         elif self.phase is not Phase.RELEASING:
             self.phase = Phase.CLOSED
+        elif not stay:
+            self._stays = False
 
     def stop(self, problem: EngineError) -> None:
         """Stop on an error that only a person can mend."""
@@ -120,90 +136,68 @@ class Replica(Shown):
         # The last offsets may hold no record, as where somebody else wrote in a transaction.
         if follower.state.position.offset < self._bounds.end and not self._expired():
             return count > 0
-        self._start_claim(follower)
+        self._follow()
         return True
 
-    def _start_claim(self, follower: Follower) -> None:
-        """Append an Owner record of a higher epoch than any read (R4)."""
-        assert self._command_bounds is not None
-        claim = make_claim(
-            follower.state,
-            self.identity.node,
-            self._command_bounds.topic_id,
-            self._random,
-        )
-        self._claim = claim
-        self.deploying.forget()
-        self.counters["claims"] += 1
-        self._append(claim.value)
-        self.phase = Phase.CLAIMING
+    def _follow(self, wait_ms: int = 0) -> None:
+        """Stand by; claim no sooner than after `wait_ms`."""
+        self._watch = Watch(self._ports.clock.monotonic_ms(), wait_ms)
+        self.phase = Phase.STANDBY
 
-    def _append(self, value: bytes) -> None:
-        self._tickets = {self._ports.events.append([b""], [value])}
-        self._deadline_ms = self._ports.clock.monotonic_ms() + limits.APPEND_DEADLINE_MS
-
-    def _claiming(self, follower: Follower) -> bool:
-        """Decide nothing until the own reader has met the own claim and it counted."""
-        assert self._claim is not None
+    def _stand_by(self, follower: Follower) -> bool:
+        """Follow the owner; claim when it has released or is silent, as `may_claim` has it."""
+        position = follower.state.position
+        before = position.epoch, position.host.sequence
         count = follower.tick()
-        if follower.state.claim_id == self._claim.claim_id:
-            return self._met_claim(follower) or count > 0
-        if self._claim.claim_id in follower.void_claims or (
-            follower.state.position.epoch > self._claim.epoch
-        ):
-            self._lose("another claim came first")
-        elif follower.holding:
-            self._put_off()
-        elif self._failed_append():
+        position, now_ms = follower.state.position, self._ports.clock.monotonic_ms()
+        counted = before != (position.epoch, position.host.sequence) or follower.holding
+        self._watch.met(now_ms, counted=counted)
+        if position.released:
+            self._watch.released(now_ms, follower.state.successor)
+        else:
+            self._watch.owned()
+        if may_claim(self._watch, self.standing, self.identity.node, now_ms):
             self._start_claim(follower)
+            return True
         return count > 0
 
-    def _put_off(self) -> None:
-        """Let no time run out while the fold waits for a view to be built."""
-        self.reason = "a view's new generation counts in the log and is being built here"
-        wait_ms = limits.APPEND_DEADLINE_MS
-        self._deadline_ms = self._ports.clock.monotonic_ms() + wait_ms
+    def _start_claim(self, follower: Follower) -> None:
+        assert self._command_bounds is not None
+        self._claiming.start(follower, self._command_bounds.topic_id)
+        # While the claim is on its way the first commands may be fetched already.
+        resume = follower.state.position.resume.get(Input.COMMANDS, 0)
+        if resume >= self._command_bounds.begin:
+            self._ports.commands.seek(resume)
+        self.phase = Phase.CLAIMING
 
-    def _failed_append(self) -> bool:
-        """Return True when the fate of the record on its way is not known in time."""
-        failed = any(
-            report.last_offset is None
-            for report in self._ports.events.reports()
-            if report.ticket in self._tickets
-        )
-        return failed or self._ports.clock.monotonic_ms() > self._deadline_ms
-
-    def _met_claim(self, follower: Follower) -> bool:
-        """Own the partition, once an application is in force; return True if anything moved."""
-        if self.deploying.underway:
-            if not self.deploying.met(follower):
-                if self._failed_append():
-                    self._start_claim(follower)
-                return False
-        else:
-            skew_ms = abs(follower.claim_time_ms - self._ports.clock.now_ms())
-            if skew_ms > limits.CLOCK_AHEAD_MS_MAX:
-                self._lose(f"this node's clock is {skew_ms} ms off the log's")
-                return True
-            self._ports.events.reports()
-            value = self.deploying.at_claim(follower)
-            if value is not None:
-                self._append(value)
-                return True
-        self._ports.events.reports()
-        self._start_walk(follower)
+    def _claim(self, follower: Follower) -> bool:
+        """Decide nothing until the own reader has met the own claim and it counted."""
+        assert self._command_bounds is not None
+        count = follower.tick()
+        claimed = self._claiming.check(follower, self._command_bounds.topic_id)
+        self.counters["claims"] = self._claiming.count
+        match claimed:
+            case Claimed.OURS:
+                self._start_walk(follower)
+            case Claimed.LOST | Claimed.UNFIT:
+                self._ports.commands.rest()
+                self._lose(self._claiming.reason)
+            case Claimed.UNKNOWN:
+                self.reason = self._claiming.reason
+                return count > 0
         return True
 
     def _start_walk(self, follower: Follower) -> None:
         self._walk(follower)
+        self.reason = ""
         self.counters["takeovers"] += 1
         self.phase = Phase.OWNING
 
     def _walk(self, follower: Follower) -> None:
         """Begin the walk where the fold stands."""
-        assert self._claim is not None
+        assert self._claiming.claim is not None
         position = follower.state.position
-        self._ports.host.own(self._claim.epoch)
+        self._ports.host.own(self._claiming.claim.epoch)
         self._ports.events.rest()
         self._ports.commands.seek(self._resume_offset(position.resume.get(Input.COMMANDS, 0)))
         state = follower.state.copy()
@@ -230,23 +224,17 @@ class Replica(Shown):
     def _own(self, follower: Follower) -> bool:
         assert self._processor is not None
         if self._released_ticket is not None:
-            return self._released()
+            return self._released(follower)
         if self.deploying.underway:
             return self._turn_met(follower)
         try:
             moved = self._processor.tick()
         except (OwnershipLost, UnavailableError) as lost:
-            self._forget(follower)
-            if self.phase is Phase.RELEASING:
-                self.phase = Phase.CLOSED
-            elif isinstance(lost, OwnershipLost) and lost.superseded:
-                self._lose(str(lost))
-            else:
-                self.reason = str(lost)
-                self._start_claim(follower)
+            superseded = isinstance(lost, OwnershipLost) and lost.superseded
+            self._end(follower, str(lost), superseded=superseded)
             return True
         if self.phase is Phase.RELEASING:
-            self._release()
+            self._release(follower)
         else:
             self._turn(follower, self._processor)
         return moved
@@ -259,49 +247,62 @@ class Replica(Shown):
         # From here on the log is read: it says when the record counts, or who was faster.
         self._ports.commands.rest()
         follower.seek()
-        self._append(value)
+        self._sending.append(value)
 
     def _turn_met(self, follower: Follower) -> bool:
         """Go on with the walk once the own reader has met the record."""
-        assert self._claim is not None
         count = follower.tick()
-        if follower.state.claim_id != self._claim.claim_id:
+        if not self._claiming.counts(follower):
             # Even if the record counted: what was read behind it may hold another's claim.
-            self._forget(follower)
-            self._end_or(lambda: self._lose("another owner's claim counts"))
+            self._end(follower, "another owner's claim counts", superseded=True)
         elif self.deploying.met(follower):
-            self._ports.events.reports()
+            self._sending.met()
             self._walk(follower)
             assert self._processor is not None
             self._processor.taking = self.phase is Phase.OWNING
-        elif self._failed_append():
-            self.reason = "it is not known what became of an application or a view's switch"
-            self._forget(follower)
-            self._end_or(lambda: self._start_claim(follower))
+        elif self._sending.failed():
+            why = "it is not known what became of an application or a view's switch"
+            self._end(follower, why, superseded=False)
         return count > 0
 
-    def _end_or(self, then: Callable[[], None]) -> None:
+    def _end(self, follower: Follower, why: str, *, superseded: bool) -> None:
+        """Drop everything unconfirmed; claim again, unless somebody else has."""
+        self._forget(follower)
+        self.counters["lost"] += 1
         if self.phase is Phase.RELEASING:
-            self.phase = Phase.CLOSED
+            self._let_go(follower)
+        elif superseded:
+            self._lose(why)
         else:
-            then()
+            self.reason = why
+            self._start_claim(follower)
 
-    def _release(self) -> None:
+    def _release(self, follower: Follower) -> None:
         """Append Released as the last record once nothing is in flight; don't wait for ever."""
         assert self._processor is not None
         if self._expired():
-            self.phase = Phase.CLOSED
+            self._let_go(follower)
         elif self._processor.idle:
-            fields = {**head_fields(self._processor.confirmed), "successor": None}
+            fields = {**head_fields(self._processor.confirmed), "successor": self._successor}
             value = wire.encode_event(Kind.RELEASED, fields)
             self._released_ticket = self._ports.events.append([b""], [value])
 
-    def _released(self) -> bool:
-        """Close once Released is reported, or after a bounded time; nothing comes behind it."""
+    def _released(self, follower: Follower) -> bool:
+        """End once Released is reported, or after a bounded time; nothing comes behind it."""
         reports = self._ports.events.reports()
-        if self._expired() or any(report.ticket == self._released_ticket for report in reports):
+        done = any(report.ticket == self._released_ticket for report in reports)
+        if done or self._expired():
+            self._let_go(follower)
+        return done
+
+    def _let_go(self, follower: Follower) -> None:
+        """Own no more: leave, or stand by for whoever comes next."""
+        self._released_ticket = None
+        if self._stays:
+            self._forget(follower)
+            self._follow(limits.SUCCESSOR_WAIT_MS)
+        else:
             self.phase = Phase.CLOSED
-        return self.phase is Phase.CLOSED
 
     def _expired(self) -> bool:
         return self._ports.clock.monotonic_ms() > self._deadline_ms
@@ -310,7 +311,6 @@ class Replica(Shown):
         """Drop everything unconfirmed and read on from what is applied."""
         self._processor = None
         self.deploying.forget()
-        self.counters["lost"] += 1
         self._ports.commands.rest()
         self._ports.host.discard()
         follower.seek()
@@ -318,18 +318,4 @@ class Replica(Shown):
     def _lose(self, reason: str) -> None:
         """Follow the log for a while; the wait is random so that two nodes don't keep step."""
         self.reason = reason
-        self._claim = None
-        wait_ms = limits.RECLAIM_WAIT_MS + self._random.below(limits.RECLAIM_WAIT_MS)
-        self._deadline_ms = self._ports.clock.monotonic_ms() + wait_ms
-        self.phase = Phase.WAITING
-
-    def _wait(self, follower: Follower) -> bool:
-        """Follow the owner; claim when it has released, or is silent for the wait's length."""
-        sequence = follower.state.position.host.sequence
-        count = follower.tick()
-        now_ms = self._ports.clock.monotonic_ms()
-        if follower.state.position.host.sequence > sequence or follower.holding:
-            self._deadline_ms = now_ms + limits.RECLAIM_WAIT_MS
-        if follower.state.position.released or now_ms > self._deadline_ms:
-            self._start_claim(follower)
-        return count > 0
+        self._follow(limits.RECLAIM_WAIT_MS + self._random.below(limits.RECLAIM_WAIT_MS))

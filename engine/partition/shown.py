@@ -14,6 +14,13 @@ from engine.ports import PartitionStore
 
 COUNTERS = ("claims", "lost", "takeovers", "commands", "outcomes", "rejected", "duplicates")
 
+_ROLES = {
+    Phase.OWNING: "owner",
+    Phase.RELEASING: "owner",
+    Phase.CLAIMING: "claiming",
+    Phase.STANDBY: "standby",
+}
+
 
 @dataclass(slots=True, frozen=True)
 class Identity:
@@ -32,6 +39,7 @@ class Shown:
         self.identity = identity
         self.phase = Phase.RECOVERING
         self.problem: EngineError | None = None
+        self.wants = False  # to be handed the partition by its owner
         self.reason = ""  # why it is in this phase, for people
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self._ports = ports
@@ -78,15 +86,15 @@ class Shown:
 
     def held(self) -> Held:
         """Return what the node's heartbeat says of this partition: confirmed positions only."""
-        owning = self.phase in {Phase.OWNING, Phase.RELEASING}
         position = self._follower.ledger.position if self._follower else None
         return Held(
             self.identity.partition,
-            "owner" if owning else "restoring",
+            _ROLES.get(self.phase, "restoring"),
             position.epoch if position else 0,
             position.host.sequence if position else 0,
             position.host.application if position else 0,
             self._follower.builder.behind if self._follower else 0,
+            self.wants,
         )
 
     def progress(self) -> Progress:

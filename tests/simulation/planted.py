@@ -14,8 +14,9 @@ from engine.application import rows
 from engine.errors import LogError
 from engine.log.simulated_broker import Session
 from engine.model import Bounds, Decided, Duplicate, LogRecord, Phase
-from engine.partition import replica as replicas
+from engine.partition import claiming
 from engine.partition.building import Builder
+from engine.partition.claiming import Claimed, Claiming
 from engine.partition.ledger import Ledger
 from engine.partition.ownership import Claim, LogState, Verdict
 from engine.partition.processor import Flight, OwnershipLost, Processor
@@ -170,7 +171,7 @@ def a_record_behind_released_counts(patch: Patch) -> None:
 
 def epochs_are_a_counter(patch: Patch) -> None:
     """The epoch names no claim: after a lost tail two claims share one."""
-    original = replicas.make_claim
+    original = claiming.make_claim
 
     class Zero:
         def below(self, bound: int) -> int:
@@ -186,12 +187,12 @@ def epochs_are_a_counter(patch: Patch) -> None:
         Zero.source = random
         return original(state, node, topic_id, Zero())
 
-    patch.setattr(replicas, "make_claim", make)
+    patch.setattr(claiming, "make_claim", make)
 
 
 def claims_are_known_by_the_nodes_name(patch: Patch) -> None:
     """C1: two processes with one configured name take each other's claims for theirs."""
-    original = replicas.make_claim
+    original = claiming.make_claim
 
     class Named:
         def __init__(self, node: str, random: Any) -> None:
@@ -203,43 +204,42 @@ def claims_are_known_by_the_nodes_name(patch: Patch) -> None:
     def make(state: LogState, node: str, topic_id: str, random: Any) -> Claim:
         return original(state, node, topic_id, Named(node, random))
 
-    patch.setattr(replicas, "make_claim", make)
+    patch.setattr(claiming, "make_claim", make)
 
 
 def decide_before_the_own_claim_is_met(patch: Patch) -> None:
     """C2: no barrier."""
-    original = Replica._claiming
+    original = Claiming.check
 
-    def claiming(self: Replica, follower: Follower) -> bool:
-        assert self._claim is not None
-        state = follower.state
-        if follower.applications.newest() is not None and state.claim_id != self._claim.claim_id:
-            state.position.epoch, state.claim_id = self._claim.epoch, self._claim.claim_id
-            follower.claim_time_ms = self._ports.clock.now_ms()
-        return original(self, follower)
+    def check(self: Claiming, follower: Follower, topic_id: str) -> Claimed:
+        state, claim = follower.state, self.claim
+        assert claim is not None
+        if follower.applications.newest() is not None and state.claim_id != claim.claim_id:
+            state.position.epoch, state.claim_id = claim.epoch, claim.claim_id
+            follower.claim_time_ms = self._clock.now_ms()
+        return original(self, follower, topic_id)
 
-    patch.setattr(Replica, "_claiming", claiming)
+    patch.setattr(Claiming, "check", check)
 
 
 def a_claim_that_was_met_is_believed(patch: Patch) -> None:
     """C2: nobody asks whether the own claim counted."""
-    original = Replica._claiming
+    original = Claiming.check
 
-    def claiming(self: Replica, follower: Follower) -> bool:
-        claim = self._claim
+    def check(self: Claiming, follower: Follower, topic_id: str) -> Claimed:
+        claim = self.claim
         assert claim is not None
-        follower.tick()
         if claim.claim_id in follower.void_claims:
             follower.state.claim_id = claim.claim_id
-        return original(self, follower)
+        return original(self, follower, topic_id)
 
-    patch.setattr(Replica, "_claiming", claiming)
+    patch.setattr(Claiming, "check", check)
 
 
 def _go_on(replica: Replica, follower: Follower) -> None:
     """Walk in the epoch that is in force, as if it were one's own."""
     epoch = follower.state.position.epoch
-    replica._claim = Claim(epoch, follower.state.claim_id, b"")
+    replica._claiming.claim = Claim(epoch, follower.state.claim_id, b"")
     replica._start_walk(follower)
 
 
@@ -250,7 +250,7 @@ def a_restart_goes_on_in_its_epoch(patch: Patch) -> None:
     def start(self: Replica, follower: Follower) -> None:
         position = follower.state.position
         stored = position.epoch and not position.released and position.host.application
-        if self.counters["claims"] == 0 and stored and self.phase is Phase.RECOVERING:
+        if self.counters["claims"] == 0 and stored and self.phase is Phase.STANDBY:
             _go_on(self, follower)
         else:
             original(self, follower)

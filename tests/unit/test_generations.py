@@ -365,7 +365,7 @@ def test_an_owner_that_was_replaced_behind_its_switch_decides_nothing(world: Wor
     claim = make_claim(state, "other", state.position.command_topic_id, world.random)
     world.broker.event_logs[0].land(None, claim.value, world.clock.now_ms())
     owner.tick()
-    assert owner.phase is Phase.WAITING
+    assert owner.phase is Phase.STANDBY
     assert not owner.builds()
 
 

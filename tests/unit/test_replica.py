@@ -93,7 +93,7 @@ def test_a_batch_behind_a_newer_owner_is_dropped_however_contiguous(world: World
     zombie.tick()
     world.settle(zombie, steps=3)
     assert world.replies == []
-    assert zombie.phase is Phase.WAITING
+    assert zombie.phase is Phase.STANDBY
     world.settle(newer)
     assert [(reply.sequence, reply.code) for reply in world.replies] == [(2, ""), (3, "")]
 

@@ -44,6 +44,7 @@ def encode_beat(beat: NodeBeat) -> bytes:
                     "sequence": held.sequence,
                     "application": held.application,
                     "unbuilt": held.unbuilt,
+                    "wants": held.wants,
                 }
                 for held in beat.partitions
             ],

@@ -1,0 +1,48 @@
+"""The thread that announces this node four times a second, however long a batch takes.
+
+It stops when the shell has been stuck for long: a node that does nothing must not seem alive.
+"""
+
+import threading
+from collections.abc import Callable
+
+from engine import limits
+from engine.ports import Clock
+
+
+class Heart:
+    """Beats until stopped; at once when asked to, as after a change of owner."""
+
+    def __init__(self, announce: Callable[[], None], clock: Clock) -> None:
+        self._announce = announce
+        self._clock = clock
+        self._asked = threading.Event()
+        self._stopping = False
+        self._turned_ms = clock.monotonic_ms()
+        self._thread = threading.Thread(target=self._run, name="partita-heart", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def turned(self) -> None:
+        """Hear that the shell is not stuck."""
+        self._turned_ms = self._clock.monotonic_ms()
+
+    def beat(self) -> None:
+        """Beat now, not only when it is time to."""
+        self._asked.set()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._stopping = True
+        self._asked.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            if self._clock.monotonic_ms() - self._turned_ms <= limits.SHELL_STUCK_MS:
+                self._announce()
+            self._asked.wait(limits.HEARTBEAT_MS / 1_000)
+            self._asked.clear()
