@@ -62,6 +62,8 @@ class Round:
     gap_ms: float
     read_gap_ms: float
     partitions: int  # that the node owned
+    claim_ms: float = 0.0  # of the gap: until the last of them had another owner's claim
+    walk_ms: float = 0.0  # and from a claim to the next outcome
 
 
 def run(cases: Sequence[Asked]) -> dict[str, Any]:
@@ -158,14 +160,15 @@ class Bench:
         owned = [partition for partition, name in owners.items() if name == victim]
         others = [nodes.url(name) for name in nodes.names if name != victim]
         with Reads(others, self._box_in(owned[0])) as reads:
-            since = outcomes.mark()
+            since, at_ms = outcomes.mark(), self._clock.now_ms()
             back = self._hurt(victim)
             if self._asked.fault == "term":
                 nodes.ended(victim)
             nodes.await_(lambda: outcomes.moved(owned, since, SETTLED_S), "an owner again", BACK_S)
             gap_ms = outcomes.longest_ms(owned, since)
+            parts_ms = outcomes.parts_ms(owned, at_ms)
         back()
-        return Round(gap_ms, round(reads.longest_ms, 1), len(owned))
+        return Round(gap_ms, round(reads.longest_ms, 1), len(owned), *parts_ms)
 
     def _rolling(self, outcomes: Outcomes) -> Round:
         """Stop and start each node in turn, as an update does."""

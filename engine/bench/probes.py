@@ -69,6 +69,7 @@ class Outcomes:
         self._epochs = dict.fromkeys(range(application.partitions), 0)
         # Append times in ms of the outcomes that count, in order.
         self._times: dict[int, list[int]] = {one: [] for one in self._epochs}
+        self._claims: dict[int, list[int]] = {one: [] for one in self._epochs}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
 
@@ -113,6 +114,17 @@ class Outcomes:
             )
         )
 
+    def parts_ms(self, partitions: Sequence[int], since_ms: float) -> tuple[float, float]:
+        """Return the longest time until a claim counted, and from there to the next outcome."""
+        claimed, resumed = [0.0], [0.0]
+        for partition in partitions:
+            claim = next((at for at in self._claims[partition] if at >= since_ms), None)
+            if claim is not None:
+                first = next((at for at in self._times[partition] if at >= claim), claim)
+                claimed.append(claim - since_ms)
+                resumed.append(first - claim)
+        return max(claimed), max(resumed)
+
     def _read(self) -> None:
         while not self._stopping.is_set():
             for message in self._consumer.consume(TAKE, POLL_S):
@@ -121,7 +133,9 @@ class Outcomes:
                 if head is None:
                     continue
                 if head.kind is Kind.OWNER:
-                    self._epochs[partition] = max(self._epochs[partition], head.epoch)
+                    if head.epoch > self._epochs[partition]:
+                        self._epochs[partition] = head.epoch
+                        self._claims[partition].append(message.timestamp()[1])
                 # Before the first claim is read, the owner's epoch isn't known.
                 elif head.kind is Kind.OUTCOME and head.epoch >= self._epochs[partition]:
                     self._times[partition].append(message.timestamp()[1])
