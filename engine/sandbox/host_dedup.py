@@ -82,7 +82,8 @@ class DedupWindow:
             index = (number - 1 - base) % _NUMBERS
             if self._ids.startswith(command_id, index * _ID_BYTES):
                 sequence = self._base + index
-                return sequence if sequence >= self._live else 0
+                if sequence >= self._live:  # else it may have been decided anew behind it
+                    return sequence
             at = (at + 1) & mask
         return 0
 

@@ -45,6 +45,16 @@ def test_the_floor_is_a_fold_of_command_times_and_never_falls():
     assert dedup.floor == START_MS + 5 - DEDUP_WINDOW_MS
 
 
+def test_an_id_that_came_again_after_its_time_is_found_at_its_newest_place():
+    dedup, twice = window(), b"any sixteen byte"
+    dedup.add(1, twice, START_MS)
+    later = START_MS + DEDUP_WINDOW_MS + ID_AHEAD_MS_MAX
+    dedup.add(2, id_of(2), later)
+    assert dedup.find(twice) == 0
+    dedup.add(3, twice, later)
+    assert dedup.find(twice) == 3
+
+
 def test_an_entry_is_forgotten_once_no_id_of_its_time_can_be_accepted():
     dedup = window()
     dedup.add(1, id_of(1), START_MS)
