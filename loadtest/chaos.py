@@ -77,9 +77,12 @@ def run(asked: Asked, folder: Path) -> dict[str, Any]:
         except (OSError, RuntimeError) as fault:
             book.fault(f"the run broke off: {fault!r}")
         took_s = time.time() - begun
+        say(f"settled after {took_s:.0f} s; asking for balances")
         balances = held(nodes, sorted({one.account for one in book.sent.values()}))
         nodes.stop_nodes()
+        say(f"{time.time() - begun:.0f} s: reading the topics")
         made = audit(nodes.bootstrap, book)
+        say(f"{time.time() - begun:.0f} s: partita verify")
         faults = [*book.faults, *made.faults, *differences(balances, made)]
         checked = verify(nodes, faults)
     spans = _spans(schedule.done)
@@ -120,6 +123,7 @@ def drive(asked: Asked, nodes: LocalNodes, schedule: Schedule, book: Book) -> No
                 break
         for one in (load, *clients):
             one.rest()
+        say(f"{book.unanswered()} commands without an answer yet")
         settle(nodes, schedule, book)
     finally:
         for one in (load, *clients):
