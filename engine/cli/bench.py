@@ -17,6 +17,7 @@ app = typer.Typer(help="Measure this engine on this machine.", no_args_is_help=T
 RESULTS = Path("loadtest/results")
 FOLDER = Path("topology/bank")
 Application = Annotated[Path, typer.Option("--application", help="The folder of bank.")]
+Log = Annotated[Literal["kafka", "embedded"], typer.Option(help="Which log.")]
 Host = Annotated[str | None, typer.Option("--host", help="State host; none = the setting's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the document in the results' folder.")]
@@ -38,7 +39,7 @@ def machine_(json: Json = False) -> None:
 
 @app.command()
 def commands(
-    log: Annotated[Literal["kafka", "embedded"], typer.Option(help="Which log.")] = "kafka",
+    log: Log = "kafka",
     count: Annotated[int, typer.Option(min=100, help="How many commands wait.")] = 400_000,
     accounts: Annotated[int, typer.Option(min=1, help="How many accounts.")] = 10_000,
     processes: Annotated[int, typer.Option(min=1, help="How many nodes.")] = 1,
@@ -74,6 +75,24 @@ def failover(
 
     cases = [Asked(one, standbys, state_mb, rounds, nodes) for one in fault or ["kill"]]
     report("failover", run(cases), json=json, keep=keep, results=results)
+
+
+@app.command()
+def walk(
+    log: Log = "kafka",
+    count: Annotated[int, typer.Option(min=100, help="How many commands wait.")] = 200_000,
+    accounts: Annotated[int, typer.Option(min=1, help="How many accounts.")] = 10_000,
+    application: Application = FOLDER,
+    profile: Annotated[bool, typer.Option("--profile", help="Profile it, to stderr.")] = False,
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """Processor time a command of each stage, with a stand-in for the state host."""
+    from engine.bench.walk import run  # noqa: PLC0415 - a case loads when it is used
+
+    made = run(log, count, accounts, application, profile=profile)
+    report("walk", made, json=json, keep=keep, results=results)
 
 
 def report(
