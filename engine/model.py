@@ -70,6 +70,8 @@ class Batch:
 
     def rest(self, start: int) -> "Batch":
         """Return the records from index `start` on."""
+        if start >= len(self):
+            return Batch()
         return Batch(
             self.offsets[start:],
             self.times_ms[start:],

@@ -5,9 +5,11 @@ clock but the port; a shell around it waits. Several batches may be in flight; t
 applied and answered strictly in order (R5).
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from engine import limits, wire
 from engine.model import (
@@ -333,9 +335,8 @@ class Processor:
 
 def _fitting(batch: Batch) -> int:
     """Return how many records from the first on fit into one batch's bytes; at least one."""
-    total = 0
-    for count, value in enumerate(batch.values):
-        total += len(value or b"")
-        if total > limits.BATCH_BYTES_MAX and count:
-            return count
-    return len(batch)
+    sizes = [len(value or b"") for value in batch.values]
+    if sum(sizes) <= limits.BATCH_BYTES_MAX:
+        return len(sizes)
+    fitting = bisect_right(list(accumulate(sizes)), limits.BATCH_BYTES_MAX)
+    return max(fitting, 1)

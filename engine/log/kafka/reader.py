@@ -6,8 +6,9 @@ thread and take effect with the next take or wait.
 """
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import Message, TopicPartition
 
@@ -23,6 +24,13 @@ LANE_BYTES_MAX = 2 * BATCH_BYTES_MAX
 REFUSED = frozenset({"_AUTO_OFFSET_RESET", "_LOG_TRUNCATION"})
 
 assert BATCH_COMMANDS_MAX < LANE_RECORDS_MAX
+
+
+# Called for every record, so by C code alone: `map` over these methods.
+_ERROR, _PARTITION, _TIMESTAMP = Message.error, Message.partition, Message.timestamp
+_OFFSET = cast("Callable[[Message], int]", Message.offset)
+_KEY = cast("Callable[[Message], bytes | None]", Message.key)
+_VALUE = cast("Callable[[Message], bytes | None]", Message.value)
 
 
 class _Lane:
@@ -44,7 +52,7 @@ class _Lane:
     )
 
     def __init__(self) -> None:
-        self.messages: deque[Message] = deque()
+        self.messages: list[Message] = []
         self.size_bytes = 0
         self.position = 0  # the next offset to give
         self.end = 0  # the highest end heard of
@@ -131,18 +139,28 @@ class TopicReader:
                 return False
             messages.append(first)
         messages += self._consumer.consume(PUMP_RECORDS_MAX, 0)
-        lanes = self._lanes
-        for message in messages:
-            lane = lanes[message.partition() or 0]
-            if message.error() is not None:
+        if not messages:
+            return False
+        for partition, run in _by_partition(messages).items():
+            self._sort_in(self._lanes[partition], run)
+        self.fresh = True
+        self._pause_full()
+        return True
+
+    def _sort_in(self, lane: _Lane, messages: list[Message]) -> None:
+        """Add what has arrived of one partition to its lane; errors are no records."""
+        if any(map(_ERROR, messages)):
+            for message in messages:
                 self._met(lane, message)
-            elif lane.assigned:
-                lane.messages.append(message)
-                lane.size_bytes += len(message)
-        if messages:
-            self.fresh = True
-            self._pause_full()
-        return bool(messages)
+            messages = [message for message in messages if message.error() is None]
+        if not lane.assigned or not messages:
+            return
+        following = (lane.messages[-1].offset() or 0) + 1 if lane.messages else lane.position
+        if (messages[0].offset() or 0) < following:
+            # The client has read a compressed batch from its begin.
+            messages = [each for each in messages if (each.offset() or 0) >= following]
+        lane.messages += messages
+        lane.size_bytes += sum(map(len, messages))
 
     def end(self, partition: int, end: int) -> None:
         """Hear of the log's end from elsewhere."""
@@ -213,28 +231,23 @@ class TopicReader:
         self._active = sum(lane.assigned for lane in self._lanes)
 
     def _give(self, lane: _Lane, count: int) -> Batch:
-        batch = Batch()
-        offsets, times = batch.offsets, batch.times_ms
-        keys, values = batch.keys, batch.values
-        messages, position, size = lane.messages, lane.position, lane.size_bytes
-        message: Message | None = None
-        while messages and len(offsets) < count:
-            message = messages.popleft()
-            size -= len(message)
-            offset = message.offset() or 0
-            if offset < position:
-                continue  # given already; the client read a batch from its begin
-            lane.skipped += offset - position
-            position = offset + 1
-            offsets.append(offset)
-            times.append(message.timestamp()[1])
-            keys.append(message.key())
-            values.append(message.value())
-        lane.position, lane.size_bytes = position, size
-        lane.taken += len(offsets)
-        epoch = message.leader_epoch() if message is not None else None
-        batch.leader_epoch = -1 if epoch is None else epoch
-        return batch
+        """Return the lane's first records in columns; no line of ours runs for each of them."""
+        messages = lane.messages[:count]
+        del lane.messages[:count]
+        lane.size_bytes -= sum(map(len, messages))
+        last = messages[-1]
+        end = (last.offset() or 0) + 1
+        lane.skipped += end - lane.position - len(messages)
+        lane.position = end
+        lane.taken += len(messages)
+        epoch = last.leader_epoch()
+        return Batch(
+            list(map(_OFFSET, messages)),
+            [time_ms for _, time_ms in map(_TIMESTAMP, messages)],
+            list(map(_KEY, messages)),
+            list(map(_VALUE, messages)),
+            -1 if epoch is None else epoch,
+        )
 
     def _pause_full(self) -> None:
         full = [
@@ -300,3 +313,14 @@ class TopicReader:
             partition=partition,
             offset=position,
         )
+
+
+def _by_partition(messages: list[Message]) -> dict[int, list[Message]]:
+    """Return messages by partition, each in order; mostly all are of one."""
+    places = [place or 0 for place in map(_PARTITION, messages)]
+    if places.count(places[0]) == len(places):
+        return {places[0]: messages}
+    found: dict[int, list[Message]] = {place: [] for place in places}
+    for place, message in zip(places, messages, strict=True):
+        found[place].append(message)
+    return found
