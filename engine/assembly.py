@@ -137,8 +137,7 @@ class Engine:
     def __init__(
         self, settings: Settings, folder: Path, *, accept_lost_commands: bool = False
     ) -> None:
-        self.application = load_application(folder)
-        load_guests(self.application).close()  # an extension that can't be loaded is told now
+        self.application = _loaded(folder)
         self.server = Server(settings.http)
         name = settings.node or f"{socket.gethostname()}-{self.server.port}"
         data = settings.data / self.application.name
@@ -152,6 +151,12 @@ class Engine:
         traces = make_traces(settings.otel.endpoint, settings.otel.sample_ratio, name, clock.now_ms)
         stores = Stores(places(settings, self.application.name, base, memory), clock, random)
         gate = Gate(connections.logs.commands, connections.logs.replies)
+
+        def load() -> Application:
+            application = _loaded(folder)
+            for extension in application.extensions.values():
+                connections.content.put(extension.sha256.hex(), extension.content)
+            return application
 
         def open_replica(partition: int) -> Replica:
             identity = Identity(name, partition, self.application, accept_lost_commands)
@@ -180,6 +185,8 @@ class Engine:
             clock=clock,
             random=random,
             standbys=settings.standbys if settings.standbys is not None else int(is_kafka),
+            load=load,
+            force_deploy=settings.force_deploy,
             shared=memory.statistics,
             http_url=self.server.url,
         )
@@ -197,6 +204,12 @@ class Engine:
         self.node.stop()
         self.server.stop()
         self._traces.close()
+
+
+def _loaded(folder: Path) -> Application:
+    application = load_application(folder)
+    load_guests(application).close()  # an extension that can't be loaded is told now
+    return application
 
 
 def parse_address(text: str | None) -> dict[str, Any]:

@@ -171,6 +171,9 @@ class Settings(BaseSettings):
         description="Nodes that hold each partition ready; unset: 1 on Kafka, else 0",
     )
     host: Literal["python"] = Field("python", description="State host that runs extensions")
+    force_deploy: bool = Field(
+        default=False, description="Deploy without waiting until every node has loaded it"
+    )
     http: HttpSettings = Field(default_factory=_no_http)
     log: LogSettings = Field(default_factory=_no_log)
     snapshots: SnapshotSettings = Field(default_factory=_no_snapshots)

@@ -5,21 +5,51 @@ import threading
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.application import Application
-from engine.application.compat import diff
-from engine.application.folder import load_application
 from engine.assembly import Engine
 from engine.cli import output
 from engine.cli.progress import RestoreShown
 from engine.errors import EngineError
 from engine.model import Phase
-from engine.sandbox.guests import load_guests
 from engine.settings import Settings
 from engine.telemetry.logs import configure_logs
 
 WATCH_S = 0.5
 READY_S = 0.1
 WATCHED = (".toml", ".avsc", ".wasm", ".py", ".c")
+
+
+class Signals:
+    """What the process was told: SIGINT or SIGTERM to stop, SIGHUP to load the folder anew.
+
+    A second signal to stop, or one before the node has started, doesn't wait for anything.
+    """
+
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+        self._reload = False
+        self.stopping = False
+        self.started = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        elif self.stopping or not self.started:
+            raise KeyboardInterrupt
+        else:
+            self.stopping = True
+        self._woken.set()
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Return when a signal has come, or after a while."""
+        self._woken.wait(timeout_s)
+        self._woken.clear()
+
+    def reload(self) -> bool:
+        """Return whether to load the folder anew; once per request."""
+        asked, self._reload = self._reload, False
+        return asked
 
 
 def run_until_stopped(
@@ -33,44 +63,30 @@ def run_until_stopped(
     """Run a node until SIGINT or SIGTERM; a second signal doesn't wait for anything."""
     style = log_format if settings.log_format == "auto" else settings.log_format
     configure_logs(style, settings.log_level)
-    stop = threading.Event()
-
-    started = False
-
-    def on_signal(_number: int, _frame: Any) -> None:
-        if stop.is_set() or not started:
-            raise KeyboardInterrupt
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    signals = Signals()
     try:
         engine = Engine(settings, folder, accept_lost_commands=accept_lost_commands)
-        started = True
+        signals.started = True
     except KeyboardInterrupt:
         output.note("stopped before it had started")
         return
     engine.start()
-    _greet(engine, stop)
+    _greet(engine, signals)
     seen = _changes(folder)
-    while not stop.wait(WATCH_S if watch else None):
-        now = _changes(folder)
-        if now != seen:
-            seen = now
-            reloaded = _reload(engine, settings, folder)
-            if reloaded is not engine:
-                engine = reloaded
-                _greet(engine, stop)
+    while not signals.stopping:
+        if signals.reload() or (watch and _changes(folder) != seen):
+            _reload(engine, folder, build=watch)
             seen = _changes(folder)
+        signals.wait(WATCH_S if watch else None)
     output.note("stopping: handing partitions over")
     engine.stop()
 
 
-def _greet(engine: Engine, stop: threading.Event) -> None:
+def _greet(engine: Engine, signals: Signals) -> None:
     """Wait until everything is served, showing how far a restore is, and say where to look."""
     problems: dict[int, str] = {}
     with RestoreShown() as shown:
-        while not stop.is_set() and not engine.node.ready():
+        while not signals.stopping and not engine.node.ready():
             shown.show(engine.node.progress())
             for partition, problem in engine.node.problems().items():
                 if problems.get(partition) != problem:
@@ -78,8 +94,8 @@ def _greet(engine: Engine, stop: threading.Event) -> None:
                     problems[partition] = problem
             if _all_settled(engine):
                 break
-            stop.wait(READY_S)
-    url, application = engine.server.url, engine.application
+            signals.wait(READY_S)
+    url, application = engine.server.url, engine.node.operations.loaded.application
     output.note(f"{application.name} {application.version} on {url}")
     output.note(f"  commands  POST {url}/v1/workspaces/WORKSPACE/commands/COMMAND")
     output.note(f"  views     GET  {url}/v1/workspaces/WORKSPACE/views/VIEW")
@@ -103,31 +119,20 @@ def _changes(folder: Path) -> dict[str, int]:
     }
 
 
-def _reload(engine: Engine, settings: Settings, folder: Path) -> Engine:
-    """Put the edited application in force, if it may be; else say why not and go on."""
+def _reload(engine: Engine, folder: Path, *, build: bool) -> None:
+    """Load the edited application, to come into force; or say why not, and go on."""
     try:
-        edited = _rebuilt(folder)
-        changes = diff(engine.node.application, edited)
-        if not changes.deployable:
-            output.note("not reloaded:")
-            for entry in changes.entries:
-                output.note(f"  {entry}")
-            return engine
-        load_guests(edited).close()  # before anything is stopped for it
+        if build:
+            _build(folder)
+        application = engine.node.operations.reload()
     except EngineError as error:
         output.fault(f"not reloaded: {error}")
-        return engine
-    output.note(f"reloading: version {edited.version}")
-    # A free port was taken once: whoever knows the address finds the new version there.
-    http = settings.http.model_copy(update={"port": engine.server.port})
-    engine.stop()
-    reloaded = Engine(settings.model_copy(update={"http": http}), folder)
-    reloaded.start()
-    return reloaded
+        return
+    output.note(f"reloading: version {application.version}")
 
 
-def _rebuilt(folder: Path) -> Application:
-    """Build extensions whose source is newer than their module, and load the application."""
+def _build(folder: Path) -> None:
+    """Build extensions whose source is newer than their module."""
     sources = list(folder.glob("*.c"))
     modules = list(folder.rglob("*.wasm"))
     oldest = min((path.stat().st_mtime_ns for path in modules), default=0)
@@ -135,4 +140,3 @@ def _rebuilt(folder: Path) -> Application:
         from engine.sandbox.sdk.build import build_all  # noqa: PLC0415 - an author's tool
 
         build_all(folder)
-    return load_application(folder)

@@ -1,7 +1,7 @@
 """`partita serve`: a node of an application; start it twice and they share the partitions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,12 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let others reach HTTP without a token.")
     ] = False,
+    force_deploy: Annotated[
+        bool,
+        typer.Option(
+            "--force-deploy", help="Deploy without waiting until every node has loaded it."
+        ),
+    ] = False,
     accept_lost_commands: Annotated[
         bool,
         typer.Option(
@@ -50,9 +56,16 @@ def serve(
         "topic_prefix": topic_prefix,
         "properties_file": properties,
     }
-    settings = load_settings(
-        config, {"data": data, "node": node, "standbys": standbys, "http": address, "log": log}
-    )
+    flags: dict[str, Any] = {
+        "data": data,
+        "node": node,
+        "standbys": standbys,
+        "http": address,
+        "log": log,
+    }
+    if force_deploy:
+        flags["force_deploy"] = True
+    settings = load_settings(config, flags)
     run_until_stopped(
         settings, folder, accept_lost_commands=accept_lost_commands, log_format="json"
     )

@@ -12,6 +12,7 @@ from engine import __version__
 from engine.application import Application
 from engine.http.context import Context, Json
 from engine.http.openapi import openapi
+from engine.http.operator import waiting_json
 from engine.http.parameters import query, segment
 from engine.http.problems import (
     RETRY_AFTER_S,
@@ -22,7 +23,7 @@ from engine.http.problems import (
     progress_json,
 )
 from engine.limits import REQUEST_WAIT_MS
-from engine.model import Phase
+from engine.model import NodeBeat, Phase
 from engine.node.api import Where
 from engine.telemetry import SLOWEST_MAX
 
@@ -80,6 +81,9 @@ class Admin:
             "owned": sum(entry.phase is Phase.OWNING for entry in progress),
             "partitions": [progress_json(entry) for entry in progress],
             "problems": stopped,
+            "draining": node.operations.draining,
+            "loaded": node.operations.loaded.application.version,
+            "waiting": waiting_json(self._context),
         }
         headers = {} if ready else {"Retry-After": str(RETRY_AFTER_S)}
         return Json(body, 200 if ready else 503, headers)
@@ -109,7 +113,7 @@ class Admin:
         query(request)
         context, node = self._context, self._context.node
         progress = {entry.partition: progress_json(entry) for entry in node.progress()}
-        stopped, builds = node.problems(), node.builds()
+        stopped, builds, waiting = node.problems(), node.builds(), node.operations.waiting()
         statistics = context.metrics.statistics()
         partitions: list[dict[str, Any]] = []
         for partition in range(node.application.partitions):
@@ -120,15 +124,15 @@ class Admin:
             if partition in progress:
                 entry |= progress[partition]
                 entry["statistics"] = statistics.get(f"partition {partition}", {})
+                entry["application"] = node.serving(partition).version
             if partition in builds:
                 entry["builds"] = [build_json(build) for build in builds[partition]]
+            if partition in waiting:
+                entry["waiting"] = waiting[partition]
             if partition in stopped:
                 entry["problem"] = stopped[partition]
             partitions.append(entry)
-        nodes = [
-            {"node": beat.node, "url": beat.http, "application": beat.application}
-            for beat in node.peers()
-        ]
+        nodes = [_peer_json(beat) for beat in node.peers()]
         body = {"node": node.name, "partitions": partitions, "nodes": nodes}
         return Json(body | {"slowest_workspaces": self._slowest(statistics)})
 
@@ -167,3 +171,16 @@ class Admin:
                 "An application's own codes are explained by its author",
             )
         return Json(page)
+
+
+def _peer_json(beat: NodeBeat) -> dict[str, Any]:
+    return {
+        "node": beat.node,
+        "url": beat.http,
+        "application": beat.application,
+        "fingerprint": beat.fingerprint.hex(),
+        "engine": beat.engine_version,
+        "format": beat.format,
+        "draining": beat.draining,
+        "owned": sum(held.role == "owner" for held in beat.partitions),
+    }

@@ -17,6 +17,7 @@ from engine.http.context import Context, Waits
 from engine.http.hub import Hub
 from engine.http.metrics import NodeMetrics
 from engine.http.middleware import ROUTE, Entrance, raise_on
+from engine.http.operator import Operator
 from engine.http.problems import Problem
 from engine.http.queries import Queries
 from engine.http.routing import Forwarder
@@ -65,6 +66,7 @@ def create_app(
 
 def _routes(context: Context, forwarder: Forwarder, hub: Hub) -> list[Route]:
     admin, commands, queries = Admin(context), Commands(context), Queries(context)
+    operator = Operator(context)
     changes, here, stream = Subscriptions(context, hub), forwarder.here, forwarder.stream
     decide, publish, found = here(commands.post), commands.publish, here(commands.get)
 
@@ -85,6 +87,10 @@ def _routes(context: Context, forwarder: Forwarder, hub: Hub) -> list[Route]:
         _get("/problems/{code}", admin.problem),
         _get("/v1/partitions", admin.partitions),
         _route("/v1/partitions/{partition}/snapshot", admin.snapshot, "POST"),
+        _get("/v1/node", operator.show),
+        _route("/v1/node/reload", operator.reload, "POST"),
+        _route("/v1/node/drain", operator.drain, "POST"),
+        _route("/v1/node/resume", operator.resume, "POST"),
         _route(_WORKSPACE + "/commands/{command}", command, "GET", "POST"),
         _get(_WORKSPACE + "/records/{type}", here(queries.records)),
         _get(_WORKSPACE + "/records/{type}/{id}", here(queries.record)),

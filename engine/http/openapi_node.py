@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from engine.http.openapi_operator import WAITING, operator_paths
 from engine.http.openapi_parts import Codes, answer, parameter, responses
 from engine.http.openapi_schemas import COUNT, TEXT, Schema, obj
 from engine.http.problems import HttpCode
@@ -25,6 +26,9 @@ _READY = obj(
         "owned": COUNT,
         "partitions": {"type": "array", "items": _PROGRESS},
         "problems": {"type": "object", "additionalProperties": TEXT},
+        "draining": {"type": "boolean"},
+        "loaded": TEXT,
+        "waiting": WAITING,
     }
 )
 _INDEX = obj(
@@ -60,17 +64,28 @@ _PARTITION = obj(
         "statistics": {"type": "object"},
         "builds": {"type": "array", "items": _BUILD},
         "problem": TEXT,
+        "application": TEXT,
+        "waiting": TEXT,
     },
-    optional=("url", "statistics", "builds", "problem"),
+    optional=("url", "statistics", "builds", "problem", "application", "waiting"),
+)
+_PEER = obj(
+    {
+        "node": TEXT,
+        "url": TEXT,
+        "application": TEXT,
+        "fingerprint": TEXT,
+        "engine": TEXT,
+        "format": COUNT,
+        "draining": {"type": "boolean"},
+        "owned": COUNT,
+    }
 )
 _PARTITIONS = obj(
     {
         "node": TEXT,
         "partitions": {"type": "array", "items": _PARTITION},
-        "nodes": {
-            "type": "array",
-            "items": obj({"node": TEXT, "url": TEXT, "application": TEXT}),
-        },
+        "nodes": {"type": "array", "items": _PEER},
         "slowest_workspaces": {
             "type": "array",
             "items": obj({"workspace": TEXT, "duration_ms": {"type": "number"}}),
@@ -130,7 +145,7 @@ def node_paths(components: Mapping[str, Schema]) -> dict[str, Any]:
         }
     }
     paths["/v1/partitions/{partition}/snapshot"] = _snapshot(components)
-    return paths
+    return paths | operator_paths(components)
 
 
 def _snapshot(components: Mapping[str, Schema]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Protocol
 from engine.application import Application
 from engine.model import BuildProgress, LogRecord, Lookup, NodeBeat, Progress, Reply
 from engine.node.feed import Callback
+from engine.node.operations import Operations
 from engine.partition.reading import PartitionReader
 from engine.partition.snapshots import Manifest
 
@@ -40,6 +41,11 @@ class NodeApi(Protocol):
     @property
     def application(self) -> Application:
         """Return the application as the newest partition here runs it, else the folder's."""
+        ...
+
+    @property
+    def operations(self) -> Operations:
+        """Return what an operator may do to this node."""
         ...
 
     def serving(self, partition: int) -> Application:

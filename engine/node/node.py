@@ -22,8 +22,10 @@ from engine.node.feed import Callback, Feed
 from engine.node.heart import Heart
 from engine.node.holdings import Holdings, fault_of
 from engine.node.liveness import Liveness
+from engine.node.operations import Operations
 from engine.node.parts import Parts
 from engine.node.placement import Placement
+from engine.partition.deploying import Loaded
 from engine.partition.reading import PartitionReader
 from engine.partition.replica import Replica
 from engine.partition.snapshots import Manifest
@@ -59,6 +61,8 @@ class Node:
         self._heart = Heart(self._announce, parts.clock)
         self._thread = threading.Thread(target=self._run, name="partita-shell", daemon=True)
         self.http_url = parts.http_url
+        loaded = Loaded(parts.application, (parts.name,), parts.force_deploy)
+        self.operations = Operations(parts.name, self._process, loaded, parts.load, self._replicas)
 
     def start(self) -> None:
         """Start the shell thread, and the heart's."""
@@ -76,7 +80,6 @@ class Node:
         while not self._stopping.is_set():
             self._turn()
         deadline_ms = clock.monotonic_ms() + STOP_WAIT_MS // 2
-        self._placement.leaving = True
         self._look_at_ms = 0
         while self._holdings.busy and clock.monotonic_ms() < deadline_ms:
             self._turn()
@@ -131,6 +134,8 @@ class Node:
             return
         self._look_at_ms = now_ms + LOOK_MS
         self._liveness.hear(self._parts.directory.peers(), now_ms)
+        self.operations.look(self.peers())
+        self._placement.leaving = self._stopping.is_set() or self.operations.draining
         self._wanted = self._placement.wanted(self._replicas, now_ms)
         self._placement.steer(self._replicas, self._wanted, now_ms)
 
@@ -186,7 +191,7 @@ class Node:
                 self._calls.append(call)
 
     def _announce(self, *, leaving: bool = False) -> None:
-        application = self._parts.application
+        application = self.operations.loaded.application
         beat = NodeBeat(
             node=self._parts.name,
             process=self._process,
@@ -197,6 +202,7 @@ class Node:
             http=self.http_url,
             sent_at=self._parts.clock.now_ms(),
             leaving=leaving,
+            draining=self.operations.draining,
             partitions=tuple(replica.held() for replica in list(self._replicas.values())),
         )
         self._liveness.sent(beat, self._parts.clock.monotonic_ms())
@@ -213,7 +219,7 @@ class Node:
     def application(self) -> Application:
         """Return the application as the newest partition here runs it, else the folder's."""
         found = filter(None, [one.serving for one in list(self._replicas.values())])
-        return max(found, key=lambda one: one.index, default=self._parts.application)
+        return max(found, key=lambda one: one.index, default=self.operations.loaded.application)
 
     def serving(self, partition: int) -> Application:
         """Return the application as a partition runs it: its views are those that count there."""

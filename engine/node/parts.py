@@ -24,6 +24,8 @@ class Parts:
     stores: Stores
     clock: Clock
     random: Random
+    load: Callable[[], Application]  # from its folder, its code stored; may block, may raise
     standbys: int = 0  # nodes beside its owner that hold each partition ready
+    force_deploy: bool = False  # don't wait until every node has loaded it
     http_url: str = ""
     shared: Callable[[], Mapping[str, int | float]] = dict  # counters of what partitions share

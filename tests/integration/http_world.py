@@ -164,7 +164,7 @@ class Everything:
         pass
 
     def announce(self, beat: NodeBeat) -> None:
-        pass
+        self.beats = [beat]
 
     def peers(self) -> Sequence[NodeBeat]:
         return self.beats
@@ -206,8 +206,14 @@ def start_node(
 
     places = Places(application.name, lambda _: None, None, Cadence(1 << 40, Retention()))
     stores = Stores(places, clock, random)
+
+    def load() -> Application:
+        return load_application(folder / "application")
+
     node = Node(
-        Parts(name, application, logs, world, world, gate, open_replica, stores, clock, random)
+        Parts(
+            name, application, logs, world, world, gate, open_replica, stores, clock, random, load
+        )
     )
     node.start()
     return node

@@ -400,8 +400,6 @@ def test_watch_reloads_a_higher_version_and_says_why_not_of_an_equal_one(tmp_pat
         edited = text.replace("commands.move", f"{more}commands.move")
         manifest.write_text(edited.replace("1.0.0", "1.1.0"))
         wait_until(lambda: heard("reloading: version 1.1.0"), said)
-        (line,) = wait_until(lambda: heard(" on http://", 2), said)
-        assert line.split()[-1] == url, said
         wait_until(lambda: index().get("version") == "1.1.0")
         answer = httpx.post(f"{path}/shift", json={"amount": 1}, timeout=30)
         assert answer.json()["workspace_sequence"] == 4, answer.text
