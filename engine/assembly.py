@@ -13,6 +13,7 @@ from engine.errors import ConfigError
 from engine.http.app import create_app
 from engine.http.server import Server
 from engine.log.alone import StaticDirectory, StaticMembership
+from engine.log.archive import ArchivedLogs
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.objects import FolderObjects, open_objects
 from engine.model import Decided, Stage
@@ -147,6 +148,9 @@ class Engine:
             connections = kafka(self.application, settings, name)
         else:
             connections = embedded(self.application, data)
+        if settings.snapshots.url:
+            objects = functools.partial(open_objects, settings.snapshots.url, self.application.name)
+            connections.logs = ArchivedLogs(connections.logs, objects)
         clock, random, memory = SystemClock(), SystemRandom(), StoreMemory()
         traces = make_traces(settings.otel.endpoint, settings.otel.sample_ratio, name, clock.now_ms)
         stores = Stores(places(settings, self.application.name, base, memory), clock, random)

@@ -105,6 +105,8 @@ BROKEN_STORES_MAX = 2  # damaged stores of a partition that are kept for analysi
 HEALS_MAX = 3  # times that a partition restores itself, until it has run for a while
 HEALED_MS = 3_600_000
 SNAPSHOT_RETRY_MS = 15_000
+ARCHIVE_PIECE_BYTES = 8 * 1024 * 1024  # of records in one object of the archive
+ARCHIVE_PIECES_HELD = 3  # in memory, of each partition that is read there
 SNAPSHOT_ORPHANS_MS = 24 * 3_600_000  # what another writer has left without naming it
 
 # Caches.

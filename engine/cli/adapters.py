@@ -4,6 +4,8 @@ Nothing here joins a group, claims a partition or takes a lock.
 """
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +14,8 @@ from engine.ports import ObjectStore, PartitionStore, StateHost
 from engine.settings import LogSettings
 
 if TYPE_CHECKING:
+    from engine.log.archive import ReadableLogs
+    from engine.log.embedded import EmbeddedLogs
     from engine.log.kafka.logs import KafkaLogs
 
 
@@ -57,6 +61,30 @@ def objects(url: str, name: str) -> ObjectStore:
     from engine.log.objects import open_objects  # noqa: PLC0415 - only where it is needed
 
     return open_objects(url, name)
+
+
+def archived(logs: "ReadableLogs", url: str, name: str) -> "ReadableLogs":
+    """Return logs that go on reading in the archive where they were trimmed."""
+    from engine.log.archive import ArchivedReading  # noqa: PLC0415 - see above
+
+    return ArchivedReading(logs, partial(objects, url, name))
+
+
+def kafka_trim(settings: LogSettings, application: str) -> Callable[[int, int], None]:
+    """Return what deletes a partition's events below an offset."""
+    from engine.log.kafka.connection import Connection  # noqa: PLC0415 - see above
+    from engine.log.kafka.trimming import delete_records  # noqa: PLC0415
+
+    return partial(delete_records, Connection(settings, application), "events")
+
+
+def embedded_logs(folder: str, application: str, partitions: int) -> "EmbeddedLogs":
+    """Open an embedded log as its only process; E1201 while a node has it open."""
+    from engine.log.embedded import EmbeddedLogs, EmbeddedSettings  # noqa: PLC0415 - see above
+    from engine.world import SystemClock, SystemRandom  # noqa: PLC0415
+
+    settings = EmbeddedSettings(application, partitions, command_retention_ms=None)
+    return EmbeddedLogs(Path(folder), settings, SystemClock(), SystemRandom())
 
 
 def store(folder: Path) -> PartitionStore:

@@ -36,6 +36,7 @@ WORDS = {
     "view": Word("engine.cli.query", "view", "Read views."),
     "partition": Word("engine.cli.query", "partition", "Who owns which partition."),
     "load": Word("engine.cli.load", "app", "Record, replay and report real traffic."),
+    "log": Word("engine.cli.log", "app", "Archive, trim and copy the event log."),
     "snapshot": Word("engine.cli.snapshot", "app", "Take, list, check and restore snapshots."),
     "verify": Word("engine.cli.verify", "app", "Audit topics and stores against the promises."),
     "bench": Word("engine.cli.bench", "app", "Measure this engine on this machine."),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -34,12 +34,14 @@ Config = Annotated[Path | None, typer.Option("--config", help="The settings file
 class Source:
     """Open logs of an application, and what else lies beside them.
 
-    `content` opens the store of extensions' code; `stores` are folders with partitions' stores.
+    `logs` go on in the archive, if there is one; `plain` are the logs alone. `content` opens the
+    store of extensions' code; `stores` are folders with partitions' stores.
     """
 
     name: str
     partitions: int
     logs: ReadableLogs
+    plain: ReadableLogs
     target: str
     application: Application | None
     content: Callable[[], Stored]
@@ -75,6 +77,9 @@ def opened(asked: Asked) -> Generator[Source, None, None]:
         if settings.log.kind == "kafka"
         else _files(settings, application)
     )
+    if settings.snapshots.url:
+        whole = adapters.archived(source.plain, settings.snapshots.url, source.name)
+        source = replace(source, logs=whole)
     try:
         yield source
     finally:
@@ -112,6 +117,7 @@ def _files(settings: Settings, application: Application | None) -> Source:
         logs.application,
         logs.partitions,
         logs,
+        logs,
         str(logs.folder),
         application,
         lambda: adapters.folder_content(beside / "content"),
@@ -130,4 +136,4 @@ def _broker(settings: Settings, application: Application | None) -> Source:
     logs = adapters.kafka_logs(settings.log, name, partitions)
     target = settings.log.bootstrap_servers
     content = partial(adapters.kafka_content, logs)
-    return Source(name, partitions, logs, target, application, content)
+    return Source(name, partitions, logs, logs, target, application, content)

@@ -28,6 +28,10 @@ class ReadableLog(Protocol):
         """Return the next records that are there."""
         ...
 
+    def rest(self) -> None:
+        """Stop reading."""
+        ...
+
 
 class ReadableLogs(Protocol):
     """What reading needs of `ports.Logs`."""

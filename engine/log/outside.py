@@ -120,7 +120,7 @@ class FolderLog:
             return False
         if self._offset < bases[0]:
             what = f"the records from offset {self._offset} to {bases[0]} are gone"
-            raise LogError("E1302", what, folder=self._folder)
+            raise LogError("E1302", what, folder=self._folder, offset=self._offset)
         self._base = max(base for base in bases if base <= self._offset)
         self._at = self._skip()
         return True

@@ -11,6 +11,7 @@ import uuid
 import pytest
 from kafka_fixture import delete_records, delete_topics
 
+from engine.log.archive import ArchivedLogs
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.kafka.content import KafkaObjects
 from engine.log.kafka.logs import KafkaLogs
@@ -107,6 +108,21 @@ class EmbeddedWorld(LogWorld):
         self.logs.trim("commands", partition, before)
 
 
+class ArchivedWorld(EmbeddedWorld):
+    """The same with an archive beside it, in which nothing lies."""
+
+    def open(self):
+        logs = super().open()
+        self.trimmed = logs
+        return ArchivedLogs(logs, lambda: FolderObjects(self.folder / "archive"))
+
+    def trim_events(self, partition, before):
+        self.trimmed.trim("events", partition, before)
+
+    def trim_commands(self, partition, before):
+        self.trimmed.trim("commands", partition, before)
+
+
 class SimulatedWorld(LogWorld):
     def __init__(self, _folder):
         self.broker = SimulatedBroker(SeededRandom(7), TestClock(), self.partitions)
@@ -150,7 +166,12 @@ class KafkaWorld(LogWorld):
         delete_topics(self.logs)
 
 
-LOG_WORLDS = {"embedded": EmbeddedWorld, "simulated": SimulatedWorld, "kafka": KafkaWorld}
+LOG_WORLDS = {
+    "embedded": EmbeddedWorld,
+    "archived": ArchivedWorld,
+    "simulated": SimulatedWorld,
+    "kafka": KafkaWorld,
+}
 MARKS = {"kafka": pytest.mark.kafka}
 
 

@@ -1,4 +1,4 @@
-"""A whole engine on the embedded log: an application with one view, asked over HTTP."""
+"""A whole engine on files or on a broker: an application with one view, asked over HTTP."""
 
 import time
 from pathlib import Path
@@ -27,8 +27,9 @@ def until(condition: Any) -> Any:
 class World:
     """One application's data folder, whose engine is started and stopped again."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, source: Path = LEDGER, **settings: Any) -> None:
         self.folder = folder
+        self.source = source
         self.settings = settings
         self.engine: Engine | None = None
         self._client = httpx.Client(timeout=60)
@@ -45,7 +46,7 @@ class World:
 
     def begin(self) -> None:
         flags = {"data": self.folder, "http": {"port": 0}, **self.settings}
-        self.engine = Engine(load_settings(None, flags), LEDGER)
+        self.engine = Engine(load_settings(None, flags), self.source)
         self.engine.start()
 
     def start(self) -> None:

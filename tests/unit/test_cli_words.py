@@ -47,6 +47,7 @@ Commands:
   view       Read views.
   partition  Who owns which partition.
   load       Record, replay and report real traffic.
+  log        Archive, trim and copy the event log.
   snapshot   Take, list, check and restore snapshots.
   verify     Audit topics and stores against the promises.
   bench      Measure this engine on this machine.

@@ -1,0 +1,173 @@
+"""`partita log`: archive the event log, trim it, copy it into another application."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from engine import wire
+from engine.cli import adapters, output
+from engine.cli.client import Json
+from engine.cli.snapshot import Partitions, Store, objects_of
+from engine.cli.sources import Asked, Bootstrap, Config, Data, Folder, Source, opened
+from engine.errors import LogError, StoreError
+from engine.load.sources import read
+from engine.log.archive import Archive, archived
+from engine.model import Bounds, LogRecord
+from engine.partition.snapshots import Manifest, Snapshots
+from engine.partition.trimming import Floor, Marked, ceiling, newest_mark, trim_floor
+from engine.ports import ObjectStore
+from engine.settings import Settings
+from engine.wire import Kind
+
+app = typer.Typer(help="Archive and trim the event log.", no_args_is_help=True)
+
+Trim = Callable[[int, int], None]
+CODE = "content"  # where the archive keeps extensions' code
+
+
+@app.command()
+def archive(
+    application: Folder = None,
+    partition: Partitions = None,
+    to: Store = None,
+    data: Data = None,
+    bootstrap_servers: Bootstrap = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Store the events that are not in the archive yet; run it as often as you like."""
+    asked = Asked(application, data, bootstrap_servers, config)
+    settings = asked.settings()
+    with opened(asked) as source:
+        objects = objects_of(settings, to, source.name)
+        chosen = partition or range(source.partitions)
+        rows = [_archive(source, objects, number) for number in chosen]
+    output.show(rows, json=json, columns=("partition", "from", "to", "records"))
+
+
+def _archive(source: Source, objects: ObjectStore, partition: int) -> dict[str, Any]:
+    log = source.logs.event_log(partition)
+    bounds = log.bounds()
+    there = Archive(objects, partition, bounds.topic_id)
+    pieces = there.pieces()
+    begin = pieces[-1].end if pieces else bounds.begin
+    if begin < bounds.begin:
+        raise LogError(
+            "E1302",
+            f"the archive ends at offset {begin}, the log begins at {bounds.begin}",
+            "What lies between is gone: archive to another place from here on",
+            partition=partition,
+        )
+    records = read(source.logs, log, Bounds(begin, bounds.end, bounds.topic_id))
+    count = archived(_with_code(source, objects, records), there, bounds.end)
+    return {"partition": partition, "from": begin, "to": bounds.end, "records": count}
+
+
+def _with_code(
+    source: Source, objects: ObjectStore, records: Iterator[LogRecord]
+) -> Iterator[LogRecord]:
+    """Yield records, and archive the code of the applications among them first."""
+    for record in records:
+        head = wire.head(record.value)
+        if head is not None and head.kind is Kind.APPLICATION and record.value is not None:
+            for module in wire.decode_event(record.value)[1]["modules"]:
+                name = module["sha256"].hex()
+                data = source.content().get(name)
+                if data is None:
+                    what = f"the code of extension {module['name']} ({name[:12]}…) is missing"
+                    raise LogError("E1306", what, offset=record.offset)
+                objects.put(f"{CODE}/{name}", data)
+        yield record
+
+
+@app.command()
+def trim(
+    application: Folder = None,
+    partition: Partitions = None,
+    snapshots: Store = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    data: Data = None,
+    bootstrap_servers: Bootstrap = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Delete events that are archived and that nothing needs any more.
+
+    They lie below the oldest kept snapshot, below every command id that is remembered, and their
+    emits are acknowledged. An embedded log is trimmed while no node has it open.
+    """
+    asked = Asked(application, data, bootstrap_servers, config)
+    settings = asked.settings()
+    with opened(asked) as source:
+        objects = objects_of(settings, snapshots, source.name)
+        chosen = partition or list(range(source.partitions))
+        floors = {number: _floor(source, objects, number) for number in chosen}
+    if not dry_run and any(floor.offset > begin for begin, floor in floors.values()):
+        with _trimmer(settings, source) as delete:
+            for number, (_, floor) in floors.items():
+                delete(number, floor.offset)
+    rows = [
+        {"partition": number, "begin": begin, "trimmed_to": floor.offset, "held_by": floor.why}
+        for number, (begin, floor) in floors.items()
+    ]
+    output.show(rows, json=json, columns=("partition", "begin", "trimmed_to", "held_by"))
+
+
+def _floor(source: Source, objects: ObjectStore, partition: int) -> tuple[int, Floor]:
+    """Return where the log begins, and how far it may be trimmed."""
+    bounds = source.plain.event_log(partition).bounds()
+    kept = _kept(Snapshots(objects), partition, bounds, objects)
+    pieces = Archive(objects, partition, bounds.topic_id).pieces()
+    whole = bool(pieces) and pieces[0].first <= bounds.begin
+    highest = ceiling(bounds.begin, kept, pieces[-1].end if whole else 0)
+    if highest.offset <= bounds.begin:
+        return bounds.begin, highest
+    marked = _marked(source, partition, kept, bounds)
+    if marked is None:
+        return bounds.begin, Floor(bounds.begin, "no mark says which ids are remembered")
+    log = source.plain.event_log(partition)
+    return bounds.begin, trim_floor(read(source.logs, log, bounds), highest, marked)
+
+
+def _kept(
+    snapshots: Snapshots, partition: int, bounds: Bounds, objects: ObjectStore
+) -> list[Manifest]:
+    """Return the snapshots of this log whose files are all there."""
+    present = set(objects.names(f"sst/{partition}/"))
+    found: list[Manifest] = []
+    for name in snapshots.names(partition):
+        try:
+            manifest = snapshots.load(name)
+        except StoreError as fault:
+            output.note(f"{name} is passed over: {fault.message}")
+            continue
+        sound = all(file.object in present for file in manifest.files)
+        if sound and manifest.topic_id == bounds.topic_id and manifest.offset <= bounds.end:
+            found.append(manifest)
+    return found
+
+
+def _marked(source: Source, partition: int, kept: list[Manifest], bounds: Bounds) -> Marked | None:
+    """Return the newest mark behind the newest snapshot that has one behind it."""
+    for manifest in sorted(kept, key=lambda one: -one.offset):
+        log = source.plain.event_log(partition)
+        within = Bounds(max(manifest.offset, bounds.begin), bounds.end, bounds.topic_id)
+        found = newest_mark(read(source.logs, log, within), manifest.epoch)
+        if found is not None:
+            return found
+    return None
+
+
+@contextmanager
+def _trimmer(settings: Settings, source: Source) -> Generator[Trim, None, None]:
+    """Yield what trims a partition's events."""
+    if settings.log.kind == "kafka":
+        yield adapters.kafka_trim(settings.log, source.name)
+        return
+    logs = adapters.embedded_logs(source.target, source.name, source.partitions)
+    try:
+        yield lambda partition, before: logs.trim("events", partition, before)
+    finally:
+        logs.close()

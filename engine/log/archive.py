@@ -1,0 +1,385 @@
+"""What was trimmed from an event log, kept as objects, and logs that go on reading there.
+
+    archive/<partition>/<topic>/<first offset>-<end offset>-<sha256>
+
+An object is a run of records as they lay in the log: their offsets, times, keys and values, each
+with its checksum, compressed. Its name says its place and the checksum of the whole, so a listing
+is all there is to know. Owns these objects, and how a reader goes from them to the log; must not
+look into keys and values, and never decides what is trimmed.
+"""
+
+import hashlib
+import threading
+import zlib
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+from engine.errors import LogError, UnavailableError
+from engine.limits import ARCHIVE_PIECE_BYTES, ARCHIVE_PIECES_HELD
+from engine.log.frames import RECORD_HEADER_BYTES, encode_record, read_record, record_head
+from engine.model import Batch, Bounds, LogRecord, Lookup, Report
+from engine.ports import EventLog, EventReader, Logs, ObjectStore, Statistics
+
+_DIGITS = 20
+_TOPIC_DIGITS = 32
+
+
+class Piece(NamedTuple):
+    """A run of records, [first, end)."""
+
+    first: int
+    end: int
+    sha256: str
+    name: str
+
+
+class Archive:
+    """One partition's archived events, of one topic. Everything here may block."""
+
+    def __init__(self, objects: ObjectStore, partition: int, topic_id: str) -> None:
+        self._objects = objects
+        # A broker's topic ids hold characters that can't name an object.
+        topic = hashlib.sha256(topic_id.encode()).hexdigest()[:_TOPIC_DIGITS]
+        self._prefix = f"archive/{partition}/{topic}/"
+
+    def pieces(self) -> list[Piece]:
+        """Return the runs that lead on from the archive's begin without a hole."""
+        found = sorted(filter(None, map(_piece, self._objects.names(self._prefix))))
+        chain: list[Piece] = []
+        for piece in found:
+            if chain and piece.first > chain[-1].end:
+                break
+            if not chain or piece.end > chain[-1].end:
+                chain.append(piece)
+        return chain
+
+    def write(self, records: Sequence[LogRecord], end: int) -> Piece:
+        """Store a run of records; `end` is the offset behind it."""
+        parts = (
+            encode_record(one.offset, one.time_ms, 0, one.key or b"", one.value or b"")
+            for one in records
+        )
+        data = zlib.compress(b"".join(parts), 1)
+        sha256 = hashlib.sha256(data).hexdigest()
+        first = records[0].offset
+        name = f"{self._prefix}{first:0{_DIGITS}}-{end:0{_DIGITS}}-{sha256}"
+        self._objects.put(name, data)
+        return Piece(first, end, sha256, name)
+
+    def read(self, piece: Piece) -> Batch:
+        """Return a run's records; raise LogError E1303 if they are not what was stored."""
+        data = self._objects.get(piece.name)
+        if data is None:
+            raise _damaged(piece, "it is missing")
+        if hashlib.sha256(data).hexdigest() != piece.sha256:
+            raise _damaged(piece, "it has another checksum than when it was written")
+        try:
+            whole = zlib.decompress(data)
+        except zlib.error as fault:
+            raise _damaged(piece, str(fault)) from fault
+        batch, at = Batch(), 0
+        while at < len(whole):
+            if at + RECORD_HEADER_BYTES > len(whole):
+                raise _damaged(piece, f"a cut off record at byte {at}")
+            at = read_record(whole, at, record_head(whole, at)[1], batch)
+            if at <= 0:
+                raise _damaged(piece, "a record that can't be read")
+        return batch
+
+
+def _piece(name: str) -> Piece | None:
+    parts = name.rpartition("/")[2].split("-")
+    if len(parts) != 3 or not (parts[0].isdecimal() and parts[1].isdecimal()):
+        return None
+    return Piece(int(parts[0]), int(parts[1]), parts[2], name)
+
+
+def _damaged(piece: Piece, what: str) -> LogError:
+    return LogError("E1303", what, "Restore the object from a backup", archive=piece.name)
+
+
+def archived(records: Iterable[LogRecord], archive: Archive, end: int) -> int:
+    """Archive records in runs; `end` is behind the last. Return how many there were."""
+    run: list[LogRecord] = []
+    size = count = 0
+    for record in records:
+        if size >= ARCHIVE_PIECE_BYTES:
+            archive.write(run, record.offset)
+            run, size = [], 0
+        run.append(record)
+        size += len(record.key or b"") + len(record.value or b"") + RECORD_HEADER_BYTES
+        count += 1
+    if run:
+        archive.write(run, end)
+    return count
+
+
+class ReadableLog(EventReader, Protocol):
+    """A log as far as the archive replaces it."""
+
+    def bounds(self) -> Bounds:
+        """Return what the log holds."""
+        ...
+
+
+class ReadableLogs(Protocol):
+    """The logs of one application, for who only reads them."""
+
+    def command_log(self, partition: int) -> ReadableLog:
+        """Return a reader of a partition's commands."""
+        ...
+
+    def event_log(self, partition: int) -> ReadableLog:
+        """Return a reader of a partition's events."""
+        ...
+
+    def history(self, partition: int) -> EventReader:
+        """Return a second reader of a partition's events."""
+        ...
+
+    def wait(self, timeout_ms: int) -> None:
+        """Block until a log may have something new."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+class Shelf:
+    """A few runs of one partition in memory, fetched by a thread beside the shell's."""
+
+    def __init__(
+        self, partition: int, objects: Callable[[], ObjectStore], worker: ThreadPoolExecutor
+    ) -> None:
+        self._partition = partition
+        self._open = objects
+        self._objects: ObjectStore | None = None
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._archive: Archive | None = None
+        self._topic_id = ""
+        self._pieces: list[Piece] = []
+        self._held: OrderedDict[Piece, Batch] = OrderedDict()
+        self._coming: dict[Piece, Future[Batch]] = {}
+        self.begin = 0  # of the log itself, as last heard
+
+    def extended(self, bounds: Bounds) -> Bounds:
+        """Return bounds that begin where the archive does, if it leads up to the log. Blocks."""
+        with self._lock:
+            self.begin = bounds.begin
+            if bounds.begin == 0:
+                return bounds
+            try:
+                if self._objects is None:
+                    self._objects = self._open()
+                self._archive = Archive(self._objects, self._partition, bounds.topic_id)
+                self._pieces = self._archive.pieces()
+            except UnavailableError:
+                pass  # what was heard before still holds: nothing leaves an archive
+            if self._pieces and self._pieces[-1].end >= bounds.begin:
+                first = min(self._pieces[0].first, bounds.begin)
+                return Bounds(first, bounds.end, bounds.topic_id)
+            return bounds
+
+    def holds(self, offset: int) -> bool:
+        """Return whether an offset lies below the log's begin and in the archive."""
+        return offset < self.begin and self._find(offset) is not None
+
+    def take(self, offset: int, count: int) -> Batch | None:
+        """Return records from `offset` on, None while they are fetched."""
+        batch = self._fetched(offset)
+        if batch is None:
+            return None
+        at = bisect_right(batch.offsets, offset - 1)
+        return batch.rest(at).first(count)
+
+    def next(self, offset: int) -> int:
+        """Return the offset behind the run in which `offset` lies."""
+        piece = self._find(offset)
+        return piece.end if piece else offset
+
+    def _find(self, offset: int) -> Piece | None:
+        at = bisect_right(self._pieces, offset, key=lambda piece: piece.first) - 1
+        found = self._pieces[at] if at >= 0 else None
+        return found if found is not None and offset < found.end else None
+
+    def _fetched(self, offset: int) -> Batch | None:
+        with self._lock:
+            piece = self._find(offset)
+            assert piece is not None
+            found = self._held.get(piece)
+            if found is not None:
+                self._held.move_to_end(piece)
+                self._fetch(self._find(piece.end))
+                return found
+            coming = self._fetch(piece)
+            if coming is None or not coming.done():
+                return None
+            del self._coming[piece]
+            self._held[piece] = coming.result()
+            while len(self._held) > ARCHIVE_PIECES_HELD:
+                self._held.popitem(last=False)
+            return self._held[piece]
+
+    def _fetch(self, piece: Piece | None) -> "Future[Batch] | None":
+        """Have a run fetched unless it is held already; at most a few are on their way."""
+        if piece is None or self._archive is None or piece in self._held:
+            return None
+        if piece not in self._coming:
+            # What was fetched ahead for a reader that went elsewhere makes room.
+            for other in [one for one, coming in self._coming.items() if coming.done()]:
+                if len(self._coming) >= ARCHIVE_PIECES_HELD:
+                    del self._coming[other]
+            if len(self._coming) < ARCHIVE_PIECES_HELD:
+                self._coming[piece] = self._worker.submit(self._archive.read, piece)
+        return self._coming.get(piece)
+
+
+class ArchivedReader:
+    """An EventReader that begins in the archive and goes on in the log."""
+
+    def __init__(self, inner: EventReader, bounds: Callable[[], Bounds], shelf: Shelf) -> None:
+        self._inner = inner
+        self._bounds = bounds
+        self._shelf = shelf
+        self._offset = -1  # the next to take from the archive; -1 = the log itself is read
+
+    def bounds(self) -> Bounds:
+        """Return what log and archive hold together."""
+        return self._shelf.extended(self._bounds())
+
+    def seek(self, offset: int) -> None:
+        """Read from `offset` on."""
+        if self._shelf.holds(offset):
+            self._offset = offset
+            self._inner.rest()
+        else:
+            self._offset = -1
+            self._inner.seek(offset)
+
+    def take(self, count: int) -> Batch:
+        """Return the next records that are there."""
+        if self._offset < 0:
+            try:
+                return self._inner.take(count)
+            except LogError as fault:
+                if fault.code != "E1302" or not self._trimmed(fault):
+                    raise
+                return Batch()
+        found = self._shelf.take(self._offset, count)
+        if found is None:
+            return Batch()
+        self._offset = found.offsets[-1] + 1 if found else self._shelf.next(self._offset)
+        if self._offset >= self._shelf.begin or not self._shelf.holds(self._offset):
+            self._inner.seek(self._offset)
+            self._offset = -1
+        return found
+
+    def rest(self) -> None:
+        """Stop reading."""
+        self._offset = -1
+        self._inner.rest()
+
+    def _trimmed(self, fault: LogError) -> bool:
+        """Go on in the archive where the log was trimmed under the reader, if it holds that."""
+        offset = fault.where.get("offset")
+        if not isinstance(offset, int):
+            return False
+        self._shelf.extended(self._bounds())
+        if not self._shelf.holds(offset):
+            return False
+        self.seek(offset)
+        return True
+
+
+class ArchivedEventLog(ArchivedReader):
+    """An EventLog whose begin is the archive's."""
+
+    def __init__(self, inner: EventLog, shelf: Shelf) -> None:
+        super().__init__(inner, inner.bounds, shelf)
+        self._log = inner
+
+    def append(self, keys: Sequence[bytes], values: Sequence[bytes]) -> int:
+        """Append to the log."""
+        return self._log.append(keys, values)
+
+    def reports(self) -> list[Report]:
+        """Return what became of appends."""
+        return self._log.reports()
+
+    def lookup(self, offset: int) -> LogRecord | Lookup:
+        """Return a record of the log or of the archive."""
+        if not self._shelf.holds(offset):
+            return self._log.lookup(offset)
+        found = self._shelf.take(offset, 1)
+        if found is None:
+            return Lookup.PENDING
+        record = next(found.records(), None)
+        return record if record is not None and record.offset == offset else Lookup.GONE
+
+    def statistics(self) -> Statistics:
+        """Return the log's counters."""
+        return self._log.statistics()
+
+
+class ArchivedReading:
+    """Logs that are only read; what was trimmed from the events is read from the archive."""
+
+    def __init__(self, logs: ReadableLogs, objects: Callable[[], ObjectStore]) -> None:
+        self._reading = logs
+        self._objects = objects
+        self._shelves: dict[int, Shelf] = {}
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="partita-archive")
+
+    def command_log(self, partition: int) -> ReadableLog:
+        """Return a reader of a partition's commands."""
+        return self._reading.command_log(partition)
+
+    def event_log(self, partition: int) -> ReadableLog:
+        """Return a reader of a partition's events."""
+        log = self._reading.event_log(partition)
+        return ArchivedReader(log, log.bounds, self.shelf(partition))
+
+    def history(self, partition: int) -> EventReader:
+        """Return a second reader of a partition's events."""
+        log = self._reading.event_log(partition)
+        return ArchivedReader(self._reading.history(partition), log.bounds, self.shelf(partition))
+
+    def shelf(self, partition: int) -> Shelf:
+        """Return what all readers of a partition's archive share."""
+        if partition not in self._shelves:
+            self._shelves[partition] = Shelf(partition, self._objects, self._worker)
+        return self._shelves[partition]
+
+    def wait(self, timeout_ms: int) -> None:
+        """Block until a log may have something new."""
+        self._reading.wait(timeout_ms)
+
+    def close(self) -> None:
+        """Close the logs."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._reading.close()
+
+
+class ArchivedLogs:
+    """A node's logs; what was trimmed from the events is read from the archive."""
+
+    def __init__(self, logs: Logs, objects: Callable[[], ObjectStore]) -> None:
+        self._logs = logs
+        self._reading = ArchivedReading(logs, objects)
+        self.commands = logs.commands
+        self.replies = logs.replies
+        self.command_log = logs.command_log
+        self.history = self._reading.history
+        self.wait = logs.wait
+        self.wake = logs.wake
+        self.statistics = logs.statistics
+        self.close = self._reading.close
+
+    def event_log(self, partition: int) -> EventLog:
+        """Return a reader and writer of a partition's events."""
+        return ArchivedEventLog(self._logs.event_log(partition), self._reading.shelf(partition))
