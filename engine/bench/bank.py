@@ -75,6 +75,12 @@ class Bank:
                 place = places[account] = (self.partition(account), self.key(account))
             yield Sendable(*place, envelopes[at % AMOUNTS](self._id()))
 
+    def account_body(self) -> bytes:
+        """Return the record of an account that was opened and not used yet."""
+        schema = self.application.records["account"].schema
+        fields = {"owner": "someone", "opened_at": "2026-01-01T00:00:00Z"}
+        return encode(schema, from_json(schema, fields))
+
     def _envelope(self, name: str, args: dict[str, object]) -> Callable[[bytes], bytes]:
         """Return what makes a command of an id: the id is the envelope's first field."""
         schema = self.application.commands[name].args

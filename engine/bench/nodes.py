@@ -73,7 +73,7 @@ class Worker:
         if self._process.poll() is not None:
             what = f"the node {self.name} ended with {self._process.returncode}"
             raise UnavailableError("E1402", what, "Its own words stand above")
-        return self.samples[-1] if self.samples else {"owned": {}, "ready": False}
+        return self.samples[-1] if self.samples else {"owned": {}, "folded": {}}
 
     def latency(self, **asked: Any) -> dict[str, Any]:
         """Have the node measure latency from inside (worker.answer)."""
@@ -116,11 +116,11 @@ class Nodes:
         for worker in self.workers:
             worker.stop()
 
-    def sequences(self) -> dict[str, int]:
+    def sequences(self, of: str = "owned") -> dict[str, int]:
         """Return how many outcomes each partition has."""
         found: dict[str, int] = {}
         for worker in self.workers:
-            for partition, sequence in worker.last["owned"].items():
+            for partition, sequence in worker.last[of].items():
                 found[partition] = max(sequence, found.get(partition, 0))
         return found
 
@@ -128,10 +128,10 @@ class Nodes:
         """Wait until every partition has an owner here."""
         self._wait(lambda: len(self.sequences()) == self._partitions, "own all partitions", READY_S)
 
-    def wait_outcomes(self, total: int) -> None:
+    def wait_outcomes(self, total: int, of: str = "owned") -> None:
         """Wait until there are so many outcomes; give up when none comes for a while."""
         seen, moved_s = -1, time.monotonic()
-        while (now := sum(self.sequences().values())) < total:
+        while (now := sum(self.sequences(of).values())) < total:
             if now != seen:
                 seen, moved_s = now, time.monotonic()
             elif time.monotonic() - moved_s > STALLED_S:
@@ -146,16 +146,19 @@ class Nodes:
                 raise UnavailableError("E1402", f"the nodes didn't {what} in {most_s:.0f} s")
             time.sleep(_POLL_S)
 
-    def window(self, first: int, last: int) -> Window:
-        """Return what happened from the first moment with `first` outcomes to that with `last`."""
-        rows = self._rows()
+    def window(self, first: int, last: int, of: str = "owned") -> Window:
+        """Return what happened from the first moment with `first` outcomes to that with `last`.
+
+        `of` says which partitions count: those that are owned, or all that are folded here.
+        """
+        rows = self._rows(of)
         begin = next(row for row in rows if row[1] >= first)
         end = next(row for row in rows if row[1] >= last)
         outcomes = end[1] - begin[1]
         cpu, shell = ((end[at] - begin[at]) / max(outcomes, 1) / 1_000 for at in (2, 3))
         return Window(outcomes, (end[0] - begin[0]) / 1e9, cpu, shell)
 
-    def _rows(self) -> list[tuple[int, int, int, int]]:
+    def _rows(self, of: str) -> list[tuple[int, int, int, int]]:
         """Return (time, outcomes, cpu, shell cpu) of all nodes together, in the order of time."""
         merged = sorted(
             (sample["at_ns"], number, sample)
@@ -166,7 +169,7 @@ class Nodes:
         spent = [(0, 0)] * len(self.workers)
         rows: list[tuple[int, int, int, int]] = []
         for at_ns, number, found in merged:
-            for partition, sequence in found["owned"].items():
+            for partition, sequence in found[of].items():
                 sequences[partition] = max(sequence, sequences.get(partition, 0))
             spent[number] = found["cpu_ns"], found["shell_ns"]
             cpu_ns, shell_ns = (sum(column) for column in zip(*spent, strict=True))

@@ -31,6 +31,7 @@ def sample(engine: Engine) -> dict[str, Any]:
         "cpu_ns": time.process_time_ns(),
         "shell_ns": _shell_ns(),
         "ready": engine.node.ready(),
+        "folded": {str(one.partition): one.sequence for one in held},
         "owned": {str(one.partition): one.sequence for one in held if one.role == "owner"},
     }
 

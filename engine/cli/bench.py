@@ -78,6 +78,63 @@ def failover(
 
 
 @app.command()
+def replay(
+    log: Log = "kafka",
+    accounts: Annotated[
+        list[int] | None, typer.Option(help="How many accounts; repeatable.")
+    ] = None,
+    outcomes: Annotated[int, typer.Option(min=100, help="Outcomes in the log.")] = 1_500_000,
+    application: Application = FOLDER,
+    host: Host = None,
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """Outcomes a second when state and views are rebuilt from the event log, per core."""
+    from engine.bench.replay import ACCOUNTS, Asked, run  # noqa: PLC0415 - loads when it is used
+
+    asked = Asked(log, host, accounts or ACCOUNTS, outcomes, application)
+    report("replay", run(asked), json=json, keep=keep, results=results)
+
+
+@app.command()
+def growth(
+    log: Log = "kafka",
+    rows: Annotated[list[int] | None, typer.Option(help="How many rows; repeatable.")] = None,
+    count: Annotated[int, typer.Option(min=100, help="How many commands wait.")] = 200_000,
+    application: Application = FOLDER,
+    host: Host = None,
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """Commands a second at 10 thousand, 1 million and 10 million rows, uniform and Zipf 0.99."""
+    from engine.bench.growth import ROWS, Asked, run  # noqa: PLC0415 - loads when it is used
+
+    asked = Asked(log, host, rows or ROWS, count, application)
+    report("growth", run(asked), json=json, keep=keep, results=results)
+
+
+@app.command()
+def query(
+    rate: Annotated[int, typer.Option(min=1, help="Reads a second.")] = 100,
+    commands: Annotated[int, typer.Option(min=1, help="Commands a second meanwhile.")] = 50_000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long, each.")] = 20,
+    accounts: Annotated[int, typer.Option(min=1, help="How many accounts.")] = 10_000,
+    application: Application = FOLDER,
+    host: Host = None,
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """How long a view read takes, idle and while commands are decided."""
+    from engine.bench.query import Asked, run  # noqa: PLC0415 - a case loads when it is used
+
+    asked = Asked(host, rate, commands, seconds, accounts, application)
+    report("query", run(asked), json=json, keep=keep, results=results)
+
+
+@app.command()
 def walk(
     log: Log = "kafka",
     count: Annotated[int, typer.Option(min=100, help="How many commands wait.")] = 200_000,
