@@ -7,14 +7,23 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 from engine import limits, wire
 from engine.application import forms
 from engine.application.codec import SchemaMismatch, compile_codec
 from engine.application.types import Field, KeyColumn
 from engine.http.parameters import bad, column_value, limit
-from engine.partition.selection import Condition, Order, Selection, comparable, rank
+from engine.partition.selection import (
+    COLUMN_FIELDS,
+    Condition,
+    Order,
+    Selection,
+    Within,
+    comparable,
+    rank,
+)
 
 MIN_SEQUENCE = "min_sequence"
 PAGING = ("limit", "after")
@@ -26,22 +35,46 @@ _IDENTITY_BYTES = 8
 Fields = Mapping[str, Field]
 
 
+class Known(NamedTuple):
+    """What conditions may name: fields, and below a list or a nested type those of its records."""
+
+    fields: Fields
+    below: "Mapping[str, Known]"
+
+    def paths(self, before: str = "") -> dict[str, Field]:
+        """Return all that a condition may name, such as `number` and `lines.item`."""
+        found = {before + name: field for name, field in self.fields.items()}
+        for name, known_ in self.below.items():
+            found |= known_.paths(f"{before}{name}.")
+        return found
+
+
+def known(
+    columns: Sequence[KeyColumn], fields: Fields, below: Mapping[str, Known] | None = None
+) -> Known:
+    """Return what conditions may name; a field hides a column, or a nested type, of its name."""
+    found = {column.name: COLUMN_FIELDS[column.kind] for column in columns} | dict(fields)
+    nested = {name: inner for name, inner in (below or {}).items() if name not in found}
+    lists = {name: known((), field.items.by_name) for name, field in fields.items() if field.items}
+    return Known(found, nested | lists)
+
+
 def column_names(columns: Sequence[KeyColumn]) -> list[str]:
     """Return the parameters that key columns give; a column named as an option has none."""
     names = [column.name for column in columns if column.name not in RESERVED]
     return [name + ending for name in names for ending in ("", _FROM, _TO)]
 
 
-def selection(given: Mapping[str, str], columns: Sequence[KeyColumn], fields: Fields) -> Selection:
-    """Return what a query wants, of rows with these key columns and fields."""
+def selection(given: Mapping[str, str], columns: Sequence[KeyColumn], named: Known) -> Selection:
+    """Return what a query wants, of rows with these key columns and with what they know."""
     prefix = _prefix(columns, given)
     low, high = _bounds(columns, len(prefix), given)
     return Selection(
         prefix,
         low,
         high,
-        _where(given["where"], fields) if "where" in given else (),
-        _order(given["order"], fields) if "order" in given else (),
+        _where(given["where"], named) if "where" in given else (),
+        _order(given["order"], named.fields) if "order" in given else (),
         limit(given),
         _cursor(given),
     )
@@ -108,20 +141,46 @@ def _cursor(given: Mapping[str, str]) -> bytes | None:
     return cursor[_IDENTITY_BYTES:]
 
 
-def _where(text: str, fields: Fields) -> tuple[Condition, ...]:
-    conditions: list[Condition] = []
-    for name, value in _object(text).items():
-        field = _known("where", name, fields)
+def _where(text: str, named: Known) -> tuple[Condition | Within, ...]:
+    conditions: list[tuple[list[str], Condition]] = []
+    for path, value in _object(text).items():
+        field = _field(path, named)
         wanted = value if isinstance(value, dict) else {"in": [value]}
         if not wanted:
-            raise bad("where", f"{name}: a condition is a value, or has {_listed(OPERATORS)}")
+            raise bad("where", f"{path}: a condition is a value, or has {_listed(OPERATORS)}")
+        *above, name = path.split(".")
         conditions += [
-            _condition(name, field, str(operator), operand)
+            (above, replace(_condition(path, field, str(operator), operand), name=name))
             for operator, operand in cast("dict[str, Any]", wanted).items()
         ]
     if len(conditions) > limits.QUERY_CONDITIONS_MAX:
         raise bad("where", f"has more than {limits.QUERY_CONDITIONS_MAX} conditions")
-    return tuple(conditions)
+    return _together(conditions)
+
+
+def _together(conditions: list[tuple[list[str], Condition]]) -> tuple[Condition | Within, ...]:
+    """Return conditions, those below one name as what one and the same record must meet."""
+    own = [condition for above, condition in conditions if not above]
+    below: dict[str, list[tuple[list[str], Condition]]] = {}
+    for above, condition in conditions:
+        if above:
+            below.setdefault(above[0], []).append((above[1:], condition))
+    return (*own, *(Within(name, _together(inner)) for name, inner in below.items()))
+
+
+def _field(path: str, named: Known) -> Field:
+    *above, name = path.split(".")
+    for each in above:
+        if each not in named.below:
+            there = _listed(list(named.below)) or "none"
+            raise bad("where", f"{path}: there is no list {each!r}; lists are: {there}")
+        named = named.below[each]
+    if name in named.below and name not in named.fields:
+        first = next(iter(named.below[name].fields), "id")
+        raise bad("where", f"{path}: is nested; name one of its fields, such as {path}.{first}")
+    if name not in named.fields:
+        raise bad("where", f"there is no field {path!r}; fields are: {_listed(named.fields)}")
+    return named.fields[name]
 
 
 def _object(text: str) -> dict[str, Any]:

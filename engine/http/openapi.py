@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.application import Application
-from engine.application.types import CommandType, Field, KeyColumn, RecordType, ViewType
+from engine.application.types import CommandType, KeyColumn, RecordType, ViewType
 from engine.http import openapi_parts as parts
 from engine.http.openapi_node import node_paths
 from engine.http.openapi_parts import (
@@ -31,8 +31,8 @@ from engine.http.openapi_schemas import (
     row_schema,
     stored_schema,
 )
+from engine.http.pictures import record_known, view_known
 from engine.http.problems import HttpCode
-from engine.partition.selection import COLUMN_FIELDS
 
 _BASE = "/v1/workspaces/{workspace}"
 _ID = KeyColumn("id", "long")
@@ -181,7 +181,7 @@ class _Document:
     def _records(self, record: RecordType) -> dict[str, Any]:
         key = (_ROOT, _ID) if record.parent else (_ID,)
         ids = (*key, KeyColumn("parent", "long")) if record.parent else key
-        fields = _fields(ids, record.schema.by_name)
+        known = record_known(self._application, record, ids)
         body = {"type": {"const": record.name}, **_page(ref(f"{record.name}.stored"))}
         return {
             "operationId": f"records.{record.name}",
@@ -190,8 +190,8 @@ class _Document:
             "parameters": [
                 parts.WORKSPACE,
                 *parts.columns(key),
-                parts.where(fields),
-                parts.order(fields),
+                parts.where(known.paths()),
+                parts.order(known.fields),
                 parts.keys(record.schema.by_name),
                 parts.INACTIVE,
                 parts.LIMIT,
@@ -204,7 +204,7 @@ class _Document:
         }
 
     def _view(self, view: ViewType) -> dict[str, Any]:
-        fields = _fields(view.key, view.schema.by_name)
+        known = view_known(view)
         body = obj({**PICTURE, **_page(ref(f"{view.name}.row"))})
         return {
             "operationId": f"view.{view.name}",
@@ -213,9 +213,9 @@ class _Document:
             "parameters": [
                 parts.WORKSPACE,
                 *parts.columns(view.key),
-                parts.where(fields),
-                parts.order(fields),
-                parts.keys(fields),
+                parts.where(known.paths()),
+                parts.order(known.fields),
+                parts.keys(known.fields),
                 parts.LIMIT,
                 parts.AFTER,
                 parts.MIN_SEQUENCE,
@@ -244,7 +244,7 @@ class _Document:
         }
 
     def _view_changes(self, view: ViewType) -> dict[str, Any]:
-        fields = _fields(view.key, view.schema.by_name)
+        known = view_known(view)
         rows: Schema = {"type": "array", "items": ref(f"{view.name}.row")}
         told = {
             "state": obj({**PICTURE, "rows": rows}),
@@ -255,7 +255,7 @@ class _Document:
             f"view.{view.name}.changes",
             f"Changes of {view.name}: its rows, then what becomes of them",
             "views",
-            [*parts.columns(view.key), parts.where(fields), parts.keys(fields)],
+            [*parts.columns(view.key), parts.where(known.paths()), parts.keys(known.fields)],
             told,
         )
 
@@ -366,11 +366,6 @@ def _one_record(record: RecordType) -> list[dict[str, Any]]:
 
 def _no_record(record: RecordType) -> dict[int, parts.Codes]:
     return {404: {HttpCode.UNKNOWN_RECORD: f"there is no {record.name} 1 in this workspace"}}
-
-
-def _fields(key: tuple[KeyColumn, ...], fields: Any) -> dict[str, Field]:
-    columns = {column.name: COLUMN_FIELDS[column.kind] for column in key}
-    return columns | dict(fields)
 
 
 def _page(entry: Schema) -> dict[str, Schema]:

@@ -101,7 +101,9 @@ def where(fields: Mapping[str, Field]) -> dict[str, Any]:
         "name": "where",
         "in": "query",
         "required": False,
-        "description": 'Conditions, all of which must hold: {"count": {"ge": 1}}.',
+        "description": 'Conditions, all of which must hold: {"count": {"ge": 1}}. Those below one '
+        'list or nested type, as {"lines.item": 7, "lines.count": {"ge": 2}}, must hold of one and '
+        "the same of its records.",
         "content": {"application/json": {"schema": where_schema(fields)}},
     }
 

@@ -4,9 +4,9 @@ A picture is parsed once, as strictly as may be, and then read from any number o
 query once, by a subscription after every change. Knows no responses.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from starlette.requests import Request
 
@@ -14,14 +14,16 @@ from engine import limits
 from engine.application import Application, rows
 from engine.application.forms import value_to_json
 from engine.application.schema import to_json
-from engine.application.types import Field, KeyColumn, RecordType, ViewType
+from engine.application.types import KeyColumn, RecordType, ViewType
 from engine.errors import Code
 from engine.http import criteria, projection
 from engine.http.context import Context
+from engine.http.criteria import Known
+from engine.http.paged import Rows
 from engine.http.parameters import bad, boolean, integer, query, segment, workspace_of
 from engine.http.problems import HttpCode, Problem
 from engine.http.projection import Tree, project
-from engine.partition.reading import CursorError, Page, PartitionReader, Scope, StoredRecord
+from engine.partition.reading import CursorError, Found, PartitionReader, Scope, StoredRecord
 from engine.partition.selection import COLUMN_FIELDS, Selection, TooWideError
 
 # The options of a page, and of what a subscription watches.
@@ -30,13 +32,6 @@ WATCHED = ("where", "keys")
 
 T = TypeVar("T")
 ID = (KeyColumn("id", "long"),)
-
-
-class Answered(NamedTuple):
-    """What a picture shows; of rows, also the key of each."""
-
-    body: dict[str, Any]
-    keys: list[bytes]
 
 
 class Watched(NamedTuple):
@@ -53,19 +48,6 @@ class Watched(NamedTuple):
             column.name: value_to_json(COLUMN_FIELDS[column.kind], value)
             for column, value in zip(self.view.key, values, strict=True)
         }
-
-
-class Picture(Protocol):
-    """A query that was understood."""
-
-    @property
-    def given(self) -> dict[str, str]:
-        """Return its parameters."""
-        ...
-
-    def read(self, reader: PartitionReader) -> Answered:
-        """Return what it shows now."""
-        ...
 
 
 def picture_json(partition: int, reader: PartitionReader) -> dict[str, Any]:
@@ -98,7 +80,7 @@ class RecordPicture:
         """Return what it is a picture of."""
         return {"type": self._name, "id": self._id}
 
-    def read(self, reader: PartitionReader) -> Answered:
+    def read(self, reader: PartitionReader) -> dict[str, Any]:
         """Return the record; a problem if there is none."""
         application = _application(self._context, reader)
         type_ = _record_type(application, self._name)
@@ -121,7 +103,7 @@ class RecordPicture:
                 Scope(inactive=self._inactive),
             )
         )
-        return Answered({"type": self._name} | _record_json(application, type_, found, keys), [])
+        return {"type": self._name} | _record_json(application, type_, found, keys)
 
 
 class RecordsPicture:
@@ -141,35 +123,39 @@ class RecordsPicture:
     def _parse(self, application: Application, type_: RecordType) -> tuple[Selection, Tree | None]:
         columns = _record_columns(type_)
         ids = (*columns, KeyColumn("parent", "long")) if type_.parent else columns
-        fields = _fields(ids, type_.schema.by_name)
+        known = record_known(application, type_, ids)
         keys = _record_keys(self.given, application, type_)
-        return criteria.selection(self.given, columns, fields), keys
+        return criteria.selection(self.given, columns, known), keys
 
-    def read(self, reader: PartitionReader) -> Answered:
-        """Return the page; what is nested in its records only where `keys` names it."""
+    def page(self, reader: PartitionReader, head: dict[str, Any]) -> Rows:
+        """Return the page; what is nested in its records only where `keys` names it.
+
+        It ends early where too much would be read that is nested, and `next` goes on from there.
+        """
         application = _application(self._context, reader)
         type_ = _record_type(application, self._name)
         check_workspace(application, reader, self.workspace, self._name, "records")
         selection, keys = self._parse(application, type_)
-        page = _bounded(
-            lambda: reader.record_rows(
+        found = _bounded(
+            lambda: reader.find_record_rows(
                 self._name, self.workspace, selection, inactive=self._inactive
             )
         )
-        records, scope = cast("list[StoredRecord]", page.rows), Scope(inactive=self._inactive)
-        for record in records if keys else ():
-            _bounded(
-                lambda record=record: reader.add_children(
-                    self._name,
-                    self.workspace,
-                    record,
-                    keys,
-                    scope,
-                )
-            )
-        listed = [_record_json(application, type_, record, keys) for record in records]
-        follow = criteria.cursor_text(self.given, page.next)
-        return Answered({"type": self._name, "rows": listed, "next": follow}, page.keys)
+        scope = Scope(inactive=self._inactive)
+
+        def listed() -> Iterator[tuple[bytes, dict[str, Any]]]:
+            for place, key in zip(found.places, found.keys, strict=True):
+                record = reader.record_row(self._name, self.workspace, key)
+                try:
+                    if keys:
+                        reader.add_children(self._name, self.workspace, record, keys, scope)
+                except TooWideError as fault:
+                    if place == found.places[0]:
+                        raise _too_wide(str(fault)) from None
+                    return
+                yield place, _record_json(application, type_, record, keys)
+
+        return Rows(head | {"type": self._name}, listed(), _follow(self.given, found))
 
 
 class ViewPicture:
@@ -185,10 +171,9 @@ class ViewPicture:
         self._parse(view)
 
     def _parse(self, view: ViewType) -> tuple[Selection, Tree | None]:
-        fields = _fields(view.key, view.schema.by_name)
-        known = dict.fromkeys(column.name for column in view.key)
-        keys = projection.wanted(self.given, known | projection.tree(view.schema.fields))
-        return criteria.selection(self.given, view.key, fields), keys
+        columns = dict.fromkeys(column.name for column in view.key)
+        keys = projection.wanted(self.given, columns | projection.tree(view.schema.fields))
+        return criteria.selection(self.given, view.key, view_known(view)), keys
 
     def all(self, reader: PartitionReader) -> "Watched":
         """Return all rows, by their keys; a problem if they are more than can be watched."""
@@ -200,27 +185,27 @@ class ViewPicture:
         )
         if page.next is not None:
             raise _too_wide(f"more than {len(page.rows)} rows would have to be watched")
-        listed = zip(page.keys, self._listed(view, page, keys), strict=True)
-        return Watched(view, dict(listed))
+        listed = [_row_json(view, row, keys) for row in page.rows]
+        return Watched(view, dict(zip(page.keys, listed, strict=True)))
 
-    def read(self, reader: PartitionReader) -> Answered:
+    def page(self, reader: PartitionReader, head: dict[str, Any]) -> Rows:
         """Return the page."""
         view = self._checked(reader)
         selection, keys = self._parse(view)
-        page = _bounded(lambda: reader.view_rows(self._name, self.workspace, selection))
-        follow = criteria.cursor_text(self.given, page.next)
-        return Answered({"rows": self._listed(view, page, keys), "next": follow}, page.keys)
+        found = _bounded(lambda: reader.find_view_rows(self._name, self.workspace, selection))
+
+        def listed() -> Iterator[tuple[bytes, dict[str, Any]]]:
+            for place, key in zip(found.places, found.keys, strict=True):
+                row = reader.view_row(self._name, self.workspace, key)
+                yield place, _row_json(view, row, keys)
+
+        return Rows(head, listed(), _follow(self.given, found))
 
     def _checked(self, reader: PartitionReader) -> ViewType:
         application = _application(self._context, reader)
         view = _view_type(application, self._name)
         check_workspace(application, reader, self.workspace, self._name, "views")
         return view
-
-    def _listed(self, view: ViewType, page: Page, keys: Tree | None) -> list[dict[str, Any]]:
-        return [
-            project(_columns_json(view, row) | to_json(view.schema, row), keys) for row in page.rows
-        ]
 
 
 def _application(context: Context, reader: PartitionReader) -> Application:
@@ -271,13 +256,37 @@ def _view_type(application: Application, name: str) -> ViewType:
     return found
 
 
-def _fields(columns: tuple[KeyColumn, ...], fields: Mapping[str, Field]) -> dict[str, Field]:
-    """Return what conditions and orders may name; a field hides a column of its name."""
-    return {column.name: COLUMN_FIELDS[column.kind] for column in columns} | dict(fields)
+def record_known(
+    application: Application, type_: RecordType, columns: tuple[KeyColumn, ...]
+) -> Known:
+    """Return what conditions may name of a record, and of what is nested in it."""
+    below = {
+        name: record_known(application, application.records[name], ID) for name in type_.children
+    }
+    return criteria.known(columns, type_.schema.by_name, below)
+
+
+def view_known(view: ViewType) -> Known:
+    """Return what conditions may name of a view's row."""
+    return criteria.known(view.key, view.schema.by_name)
+
+
+def _follow(given: Mapping[str, str], found: Found) -> Callable[[bytes | None], str | None]:
+    """Return what makes the cursor of a page that ended with the row at a place."""
+
+    def cursor(place: bytes | None) -> str | None:
+        all_told = place is None or place == found.places[-1]
+        return None if all_told and not found.more else criteria.cursor_text(given, place)
+
+    return cursor
+
+
+def _row_json(view: ViewType, row: Mapping[str, Any], keys: Tree | None) -> dict[str, Any]:
+    return project(_columns_json(view, row) | to_json(view.schema, row), keys)
 
 
 def _columns_json(view: ViewType, row: Mapping[str, Any]) -> dict[str, Any]:
-    fields = _fields(view.key, view.schema.by_name)
+    fields = view_known(view).fields
     return {
         column.name: value_to_json(fields[column.name], row[column.name]) for column in view.key
     }

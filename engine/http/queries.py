@@ -5,8 +5,10 @@ bound, until the picture is at least that new: read your own writes.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,10 +16,10 @@ from engine import limits
 from engine.http.context import Context, Json
 from engine.http.criteria import MIN_SEQUENCE
 from engine.http.outcomes import Applications, outcome_json, read_outcome
+from engine.http.paged import Rows, answer, closing, opening, picture_headers, rows_answer
 from engine.http.parameters import integer, limit, query, workspace_of
 from engine.http.pictures import (
     PAGE,
-    Picture,
     RecordPicture,
     RecordsPicture,
     ViewPicture,
@@ -38,23 +40,30 @@ class Queries:
 
     async def record(self, request: Request) -> Response:
         """Return one record."""
-        return await self._picture(request, RecordPicture(self._context, request, (MIN_SEQUENCE,)))
+        picture = RecordPicture(self._context, request, (MIN_SEQUENCE,))
+        partition = await self._reach(picture.workspace, picture.given)
+
+        def read(reader: PartitionReader) -> dict[str, Any]:
+            return picture_json(partition, reader) | picture.read(reader)
+
+        body = await self._context.read(partition, read)
+        return Json(body, headers=picture_headers(body))
 
     async def records(self, request: Request) -> Response:
         """Return a page of a type's records."""
-        return await self._picture(request, RecordsPicture(self._context, request, PAGE))
+        return await self._page(RecordsPicture(self._context, request, PAGE))
 
     async def view(self, request: Request) -> Response:
         """Return a page of a view's rows."""
-        return await self._picture(request, ViewPicture(self._context, request, PAGE))
+        return await self._page(ViewPicture(self._context, request, PAGE))
 
-    async def _picture(self, request: Request, picture: Picture) -> Response:
-        partition = await self._reach(workspace_of(request), picture.given)
+    async def _page(self, picture: RecordsPicture | ViewPicture) -> Response:
+        partition = await self._reach(picture.workspace, picture.given)
 
-        def read(reader: PartitionReader) -> dict[str, Any]:
-            return picture_json(partition, reader) | picture.read(reader).body
+        def read(reader: PartitionReader) -> Rows:
+            return picture.page(reader, picture_json(partition, reader))
 
-        return _answer(await self._context.read(partition, read))
+        return await rows_answer(self._context, partition, read)
 
     async def events(self, request: Request) -> Response:
         """Return a page of the workspace's outcomes, in order."""
@@ -77,28 +86,32 @@ class Queries:
 
         partition = await self._reach(workspace, given)
         log = await context.read(partition, read)
-        events = await self._events(partition, log)
-        reached = log.numbers[len(events) - 1] if events else log.last
-        follow = reached if reached < log.last else None
-        return _answer(log.picture | {"next": follow, "events": events})
+        return await answer(self._context, self._events(partition, log), log.picture)
 
-    async def _events(self, partition: int, log: "_Log") -> list[dict[str, Any]]:
-        """Read outcomes back; the page ends early where they grow beyond QUERY_BYTES_MAX."""
-        events: list[dict[str, Any]] = []
-        size = 0
+    async def _events(self, partition: int, log: "_Log") -> AsyncGenerator[bytes, None]:
+        """Yield the JSON of a page of outcomes, which are read back a few at a time."""
+        told = 0
+        part = opening(log.picture, "events")
         for start in range(0, len(log.offsets), _LOOKUPS):
-            part = log.offsets[start : start + _LOOKUPS]
-            for value in await asyncio.gather(
-                *(self._context.event(partition, offset) for offset in part)
-            ):
-                outcome = read_outcome(value)
+            offsets = log.offsets[start : start + _LOOKUPS]
+            values = await asyncio.gather(
+                *(self._context.event(partition, offset) for offset in offsets)
+            )
+            for outcome in map(read_outcome, values):
                 if outcome is None:
+                    break
+                part += b"," if told else b""
+                part += orjson.dumps(outcome_json(partition, outcome, log.applications))
+                told += 1
+            if told < start + len(offsets):
+                if not told:
                     raise Problem(410, HttpCode.GONE, "the log no longer holds these outcomes")
-                size += len(value or b"")
-                if events and size > limits.QUERY_BYTES_MAX:
-                    return events
-                events.append(outcome_json(partition, outcome, log.applications))
-        return events
+                break  # the next page begins at what is gone
+            if len(part) >= limits.PAGE_PART_BYTES:
+                yield part
+                part = b""
+        reached = log.numbers[told - 1] if told else log.last
+        yield part + closing(reached if reached < log.last else None)
 
     async def _reach(self, workspace: str, given: dict[str, str]) -> int:
         partition = self._context.node.partition_of(workspace)
@@ -115,11 +128,3 @@ class _Log(NamedTuple):
     offsets: list[int | None]
     last: int
     applications: Applications
-
-
-def _answer(body: dict[str, Any]) -> Response:
-    headers = {
-        "Partita-Partition": str(body["partition"]),
-        "Partita-Sequence": str(body["sequence"]),
-    }
-    return Json(body, headers=headers)

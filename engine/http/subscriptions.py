@@ -188,7 +188,7 @@ class _RecordSource:
 
     def _newest(self, reader: PartitionReader) -> bytes | None:
         try:
-            name, body = "record", self._picture.read(reader).body
+            name, body = "record", self._picture.read(reader)
         except Problem as problem:
             if problem.code != HttpCode.UNKNOWN_RECORD:
                 raise

@@ -5,23 +5,21 @@ it and resolved to the one in force. Values are as the codec has them (dates are
 a gateway's business. Writes nothing.
 """
 
-import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypedDict
 
 from engine import limits, wire
 from engine.application import Application, rows
 from engine.application.generations import generations_of
 from engine.application.schema import decode
-from engine.application.types import RecordSchema, RecordType
+from engine.application.types import RecordType, ViewType
 from engine.model import Position
-from engine.partition.selection import Selection, TooWideError
+from engine.partition.paging import CursorError, Found, Scope, find
+from engine.partition.selection import Selection
 from engine.ports import StoreView
 
-
-class CursorError(ValueError):
-    """A cursor that no page of this query has given."""
+__all__ = ["CursorError", "Found", "Page", "PartitionReader", "Scope", "StoredRecord"]
 
 
 class StoredRecord(TypedDict):
@@ -35,23 +33,6 @@ class StoredRecord(TypedDict):
     children: "dict[str, list[StoredRecord]]"  # by type, where they were read
 
 
-class Scope:
-    """What one query looks at: inactive records too, and how many rows are left to it."""
-
-    def __init__(self, *, inactive: bool = False) -> None:
-        self.inactive = inactive
-        self._rows = limits.QUERY_SCAN_MAX
-        self._bytes = limits.QUERY_SCAN_BYTES_MAX
-
-    def take(self, value: bytes) -> None:
-        """Count a row; raises TooWideError for the first one too many."""
-        self._rows -= 1
-        self._bytes -= len(value)
-        if self._rows < 0 or self._bytes < 0:
-            looked_at = limits.QUERY_SCAN_MAX - self._rows - 1
-            raise TooWideError(f"more than {looked_at} rows would have to be looked at")
-
-
 class Page(NamedTuple):
     """Rows in their order; `next` continues behind them, None = there are no more."""
 
@@ -61,8 +42,6 @@ class Page(NamedTuple):
 
 
 Nested = Mapping[str, Any] | None  # of types; by each, what is wanted below it
-_Candidate = tuple[Mapping[str, Any], dict[str, Any]]  # what conditions see, what is answered
-_Found = tuple[bytes, int, bytes, dict[str, Any]]  # place in the order, size, key, row
 
 
 class PartitionReader:
@@ -160,7 +139,7 @@ class PartitionReader:
             nested: dict[int, StoredRecord] = {}
             start = rows.workspace_prefix(type_.table, workspace) + rows.encode_long(root)
             for key, value in self._view.scan(start, rows.prefix_end(start)):
-                scope.take(value)
+                scope.take(len(value))
                 record = self._stored_record(type_, key, value)
                 if record["parent"] in parents and (record["active"] or scope.inactive):
                     parents[record["parent"]]["children"][name].append(record)
@@ -168,7 +147,7 @@ class PartitionReader:
             below = None if wanted is None else wanted[name]
             self._add_nested((type_, nested), workspace, root, below, scope)
 
-    def view_rows(self, view: str, workspace: str, selection: Selection) -> Page:
+    def find_view_rows(self, view: str, workspace: str, selection: Selection) -> Found:
         """Return a page of a view's rows, in key order unless the selection has another.
 
         Raises CursorError for an `after` outside of the selection, TooWideError if too many rows
@@ -177,74 +156,82 @@ class PartitionReader:
         application = self.application
         found = application.views.get(view) if application else None
         if found is None:
-            return Page([], None, [])
-        kinds = [column.kind for column in found.key]
-        names = [column.name for column in found.key]
+            return Found([], [], more=False)
 
-        def row(key: bytes, value: bytes) -> _Candidate:
-            columns = dict(zip(names, rows.decode_columns(key, kinds), strict=True))
-            fields = columns | self._view_row(found.schema, value)
-            return fields, fields
+        def look(key: bytes, value: bytes, _scope: Scope) -> bytes | None:
+            if not selection.reads:
+                return b""
+            row = self._view_row(found, key, value)
+            return selection.sort_key(row) if selection.wants(row) else None
 
         base = rows.workspace_prefix(found.table, workspace)
-        return self._page(base, kinds, selection, row)
+        kinds = [column.kind for column in found.key]
+        return find(self._view, base, kinds, selection, look, Scope())
 
-    def record_rows(
+    def view_row(self, view: str, workspace: str, key: bytes) -> dict[str, Any]:
+        """Return one of the rows found, its key's columns with it."""
+        application = self.application
+        assert application is not None
+        found = application.views[view]
+        whole = rows.workspace_prefix(found.table, workspace) + key
+        value = self._view.get(whole)
+        assert value is not None, "a row that was found is in the same picture"
+        return self._view_row(found, whole, value)
+
+    def view_rows(self, view: str, workspace: str, selection: Selection) -> Page:
+        """Return a page of a view's rows, all at once; raises what `find_view_rows` does."""
+        found = self.find_view_rows(view, workspace, selection)
+        listed = [self.view_row(view, workspace, key) for key in found.keys]
+        return Page(listed, found.next, found.keys)
+
+    def find_record_rows(
         self, type_: str, workspace: str, selection: Selection, *, inactive: bool = False
-    ) -> Page:
-        """Return a page of a type's records as StoredRecord, by id unless ordered otherwise.
+    ) -> Found:
+        """Return a page of a type's records, by id unless ordered otherwise.
 
-        Raises what `view_rows` does.
+        Raises what `find_view_rows` does.
         """
         application = self.application
         found = application.records.get(type_) if application else None
         if found is None:
-            return Page([], None, [])
+            return Found([], [], more=False)
 
-        def row(key: bytes, value: bytes) -> _Candidate | None:
-            record = self._stored_record(found, key, value)
-            if not (record["active"] or inactive):
+        def look(key: bytes, value: bytes, scope: Scope) -> bytes | None:
+            if not (inactive or not rows.decode_value(value).flags & rows.INACTIVE):
                 return None
-            ids = {name: record[name] for name in ("id", "root", "parent")}
-            return ids | record["fields"], dict(record)
+            if not selection.reads:
+                return b""
+            record = self._stored_record(found, key, value)
+            if not selection.may_want(_flat(record)):
+                return None
+            if selection.within:
+                start = (found, {record["id"]: record})
+                root = record["root"] or record["id"]
+                self._add_nested(start, workspace, root, selection.within, scope)
+            row = _flat(record)
+            return selection.sort_key(row) if selection.wants(row) else None
 
         base = rows.workspace_prefix(found.table, workspace)
-        return self._page(base, ["long", "long"], selection, row)
+        scope = Scope(inactive=inactive)
+        return find(self._view, base, ["long", "long"], selection, look, scope)
 
-    def _page(
-        self,
-        base: bytes,
-        kinds: Sequence[str],
-        selection: Selection,
-        row: "Callable[[bytes, bytes], _Candidate | None]",
+    def record_row(self, type_: str, workspace: str, key: bytes) -> StoredRecord:
+        """Return one of the records found."""
+        application = self.application
+        assert application is not None
+        found = application.records[type_]
+        whole = rows.workspace_prefix(found.table, workspace) + key
+        value = self._view.get(whole)
+        assert value is not None, "a record that was found is in the same picture"
+        return self._stored_record(found, whole, value)
+
+    def record_rows(
+        self, type_: str, workspace: str, selection: Selection, *, inactive: bool = False
     ) -> Page:
-        """Filter, then order, then page."""
-        start, end = _range(base, kinds, selection)
-        after = selection.after
-        ordered = bool(selection.order)
-        if after is not None and not ordered:
-            if not start <= base + after < end:
-                raise CursorError("the cursor is not of this query")
-            start = base + after + b"\x00"
-
-        def found() -> "Iterator[_Found]":
-            scope = Scope()
-            for key, value in self._view.scan(start, end):
-                scope.take(value)
-                candidate = row(key, value)
-                if candidate is None or not selection.wants(candidate[0]):
-                    continue
-                place = key[len(base) :]
-                if ordered:
-                    place = selection.sort_key(candidate[0]) + place
-                    if after is not None and place <= after:
-                        continue
-                yield place, len(value), key[len(base) :], candidate[1]
-
-        wanted: Iterable[_Found] = found()
-        if ordered:
-            wanted = heapq.nsmallest(selection.limit + 1, wanted, key=_place)
-        return _cut(wanted, selection.limit)
+        """Return a page of records as StoredRecord, all at once; see `find_record_rows`."""
+        found = self.find_record_rows(type_, workspace, selection, inactive=inactive)
+        listed = [dict(self.record_row(type_, workspace, key)) for key in found.keys]
+        return Page(listed, found.next, found.keys)
 
     def _stored_record(self, type_: RecordType, key: bytes, value: bytes) -> StoredRecord:
         row, root, parent = rows.decode_value(value), 0, 0
@@ -262,10 +249,14 @@ class PartitionReader:
             children={},
         )
 
-    def _view_row(self, schema: RecordSchema, value: bytes) -> dict[str, Any]:
+    def _view_row(self, view: ViewType, key: bytes, value: bytes) -> dict[str, Any]:
+        kinds = [column.kind for column in view.key]
+        columns = zip(
+            (column.name for column in view.key), rows.decode_columns(key, kinds), strict=True
+        )
         row = rows.decode_value(value)
         writer = self._applications[row.application].view_tables[row.type].schema
-        return decode(schema, row.body, writer)
+        return dict(columns) | decode(view.schema, row.body, writer)
 
     def workspace(self, workspace: str) -> rows.Workspace | None:
         """Return a workspace's row; None before its first accepted outcome."""
@@ -326,32 +317,8 @@ class PartitionReader:
         return None
 
 
-def _range(base: bytes, kinds: Sequence[str], selection: Selection) -> tuple[bytes, bytes]:
-    """Return the first key of a selection and the first behind it."""
-    values = selection.prefix
-    encoded = [rows.encode_column(kind, at) for kind, at in zip(kinds, values, strict=False)]
-    start = base + b"".join(encoded)
-    end = rows.prefix_end(start)
-    if selection.high is not None:
-        end = rows.prefix_end(start + rows.encode_column(kinds[len(values)], selection.high))
-    if selection.low is not None:
-        start += rows.encode_column(kinds[len(values)], selection.low)
-    return start, end
-
-
-def _place(found: _Found) -> bytes:
-    return found[0]
-
-
-def _cut(found: Iterable[_Found], limit: int) -> Page:
-    """Return the page; it ends early where it grows beyond QUERY_BYTES_MAX, but has a row."""
-    page = Page([], None, [])
-    last, size = b"", 0
-    for place, row_bytes, key, row in found:
-        size += row_bytes
-        if len(page.rows) == limit or (page.rows and size > limits.QUERY_BYTES_MAX):
-            return page._replace(next=last)
-        page.rows.append(row)
-        page.keys.append(key)
-        last = place
-    return page
+def _flat(record: StoredRecord) -> dict[str, Any]:
+    """Return what conditions see of a record: a field hides what else has its name."""
+    nested = {name: [_flat(one) for one in below] for name, below in record["children"].items()}
+    ids = {"id": record["id"], "root": record["root"], "parent": record["parent"]}
+    return nested | ids | record["fields"]

@@ -90,6 +90,25 @@ class Condition:
 
 
 @dataclass(slots=True, frozen=True)
+class Within:
+    """Conditions that some one of the records in a list, or nested below, meets all of."""
+
+    name: str
+    where: "tuple[Condition | Within, ...]"
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Return True if one of those in the row meets all conditions."""
+        return any(all(each.holds(one) for each in self.where) for one in row.get(self.name) or ())
+
+
+Tree = dict[str, "Tree"]
+
+
+def _names(where: "tuple[Condition | Within, ...]") -> Tree:
+    return {each.name: _names(each.where) for each in where if isinstance(each, Within)}
+
+
+@dataclass(slots=True, frozen=True)
 class Order:
     """One of the fields that rows are ordered by; null comes before all values."""
 
@@ -117,14 +136,28 @@ class Selection:
     prefix: tuple[object, ...] = ()
     low: object = None
     high: object = None
-    where: tuple[Condition, ...] = ()
+    where: tuple[Condition | Within, ...] = ()
     order: tuple[Order, ...] = ()
     limit: int = limits.QUERY_LIMIT_DEFAULT
     after: bytes | None = None
 
+    @property
+    def reads(self) -> bool:
+        """Return True if fields must be read to know which rows are wanted, and in which order."""
+        return bool(self.where or self.order)
+
+    @property
+    def within(self) -> Tree:
+        """Return the names of what conditions look into."""
+        return _names(self.where)
+
+    def may_want(self, row: Mapping[str, Any]) -> bool:
+        """Return True if the row meets every condition on its own fields."""
+        return all(each.holds(row) for each in self.where if isinstance(each, Condition))
+
     def wants(self, row: Mapping[str, Any]) -> bool:
         """Return True if the row meets every condition."""
-        return all(condition.holds(row) for condition in self.where)
+        return all(each.holds(row) for each in self.where)
 
     def sort_key(self, row: Mapping[str, Any]) -> bytes:
         """Return bytes that sort as the whole order does."""

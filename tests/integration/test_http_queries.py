@@ -1,5 +1,6 @@
 """Queries over HTTP on a real node: pages, cursors, strict parameters, reading one's own writes."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -8,13 +9,14 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from http_world import Bent, client, start_node, wait_ready
+from http_world import Bent, client, http_settings, start_node, wait_ready
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine import limits
-from engine.http import Waits
+from engine.http import Waits, create_app
 from engine.node.node import Node
+from engine.partition.reading import PartitionReader
 
 pytestmark = pytest.mark.anyio
 W = "/v1/workspaces/{}"
@@ -184,18 +186,103 @@ async def test_a_log_is_paged_in_the_workspaces_order(http: httpx.AsyncClient, f
     assert (await http.get(f"{filled}/events?after=900000000000000000")).json()["events"] == []
 
 
-async def test_a_page_of_the_log_is_bounded_in_bytes(
-    http: httpx.AsyncClient, filled: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "path", ["/events?limit=1000", "/views/by_day?limit=30", "/records/item?order=-count&limit=30"]
+)
+async def test_a_page_that_is_told_part_by_part_is_the_same_page(
+    http: httpx.AsyncClient, filled: str, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(limits, "QUERY_BYTES_MAX", 1_000)
-    numbers: list[int] = []
-    after, pages = 0, 0
-    while after is not None:
-        page = (await http.get(f"{filled}/events?limit=1000&after={after}")).json()
-        numbers += [event["workspace_sequence"] for event in page["events"]]
-        after, pages = page["next"], pages + 1
-    assert numbers == list(range(1, 45))
-    assert pages > 5
+    whole = await http.get(filled + path)
+    assert int(whole.headers["content-length"]) == len(whole.content)
+    monkeypatch.setattr(limits, "PAGE_PART_BYTES", 1)
+    parts = await http.get(filled + path)
+    assert "content-length" not in parts.headers
+    assert parts.headers["partita-sequence"] == str(parts.json()["sequence"])
+    assert parts.json() == whole.json()
+    head = await http.head(filled + path)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+class Readers:
+    """Which readers a node has given, and which were closed."""
+
+    def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made, self.closed = 0, 0
+        real = node.reader
+
+        def reader(partition: int) -> PartitionReader:
+            found = real(partition)
+            close = found.close
+            self.made += 1
+
+            def closing() -> None:
+                self.closed += 1
+                close()
+
+            monkeypatch.setattr(found, "close", closing, raising=False)
+            return found
+
+        monkeypatch.setattr(node, "reader", reader)
+
+
+async def told(node: Node, path: str, send: Any, waits: Waits | None = None) -> None:
+    """Let a node answer to a client of our own making."""
+    app = create_app(node, http_settings(), waits=waits)
+    raw, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": raw,
+        "raw_path": raw.encode(),
+        "query_string": query.encode(),
+        "headers": [(b"host", b"127.0.0.1")],
+        "app": app,
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    await app(scope, receive, send)
+
+
+async def test_a_page_is_of_one_picture_however_slowly_it_is_taken(
+    node: Node, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PAGE_PART_BYTES", 1)
+    filled = W.format("slow")
+    for number in range(9):
+        await http.post(f"{filled}/commands/put", json={"count": number, "day": "2013-01-01"})
+    before = (await http.get(f"{filled}/views/by_day?limit=1000")).json()
+    readers, taken = Readers(node, monkeypatch), bytearray()
+
+    async def send(message: dict[str, Any]) -> None:
+        if len(taken) < 300:  # meanwhile a row of the rest of the page changes
+            args = {"count": 1_000 + len(taken), "day": "2999-01-01", "name": "later"}
+            await http.post(f"{filled}/commands/put", json=args)
+        taken.extend(message.get("body", b""))
+
+    await told(node, f"{filled}/views/by_day?limit=1000", send)
+    assert json.loads(taken) == before
+    assert len((await http.get(f"{filled}/views/by_day?limit=1000")).json()["rows"]) > len(
+        before["rows"]
+    )
+    assert readers.closed == readers.made >= 1
+
+
+async def test_who_stops_reading_a_page_holds_no_picture(
+    node: Node, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PAGE_PART_BYTES", 1)
+    readers, taken = Readers(node, monkeypatch), []
+
+    async def send(message: dict[str, Any]) -> None:
+        taken.append(message)
+        if len(taken) == 4:
+            await asyncio.Event().wait()
+
+    await told(node, f"{filled}/views/by_day?limit=1000", send, Waits(send_ms=20))
+    assert (readers.made, readers.closed) == (1, 1)
+    assert taken[-1]["more_body"]
 
 
 async def test_min_sequence_waits_for_one_s_own_write(http: httpx.AsyncClient) -> None:

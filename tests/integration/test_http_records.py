@@ -208,6 +208,79 @@ async def test_too_much_below_a_document_is_refused(
     assert (await http.get(book, params={"keys": "number,chapter.number"})).status_code == 200
 
 
+async def test_conditions_look_into_what_is_nested(http: httpx.AsyncClient) -> None:
+    first = await library(http, "within")
+    second = await change(
+        http,
+        "within",
+        made("book", 2, 1),
+        made("chapter", 10, 2, 1),
+        made("page", 21, 3, 2),
+        made("book", 3, 4),
+    )
+    one, two, three = first["1"], second["1"], second["4"]
+    records = W.format("within") + "/records"
+
+    async def books(type_: str = "book", **where: Any) -> list[int]:
+        params = {"where": json.dumps({name.replace("__", "."): at for name, at in where.items()})}
+        answer = await http.get(f"{records}/{type_}", params=params)
+        assert answer.status_code == 200, answer.text
+        assert all("children" not in row for row in answer.json()["rows"])
+        return [row["id"] for row in answer.json()["rows"]]
+
+    assert await books() == [one, two, three]
+    assert await books(chapter__number=10) == [one, two]
+    assert await books(chapter__number={"ge": 20}) == [one]
+    assert await books(chapter__page__number=21) == [one, two]
+    assert await books(chapter__page__number=12, number=1) == [one]
+    # One and the same chapter has to have both: of the first book, two do.
+    assert await books(chapter__number=10, chapter__page__number=21) == [two]
+    assert await books(chapter__number=20, chapter__page__number=21) == [one]
+    assert await books(chapter__number={"ne": 10}) == [one]
+    assert await books(chapter__id=second["2"]) == [two]
+    assert await books("chapter", page__number={"in": [11, 21]}) == [
+        *(first["2"], first["3"]),
+        second["2"],
+    ]
+    leave = {"op": "deactivate", "type": "chapter", "id": first["3"], "root": one, "parent": one}
+    await change(http, "within", leave)
+    assert await books(chapter__page__number=21) == [two]
+    params = {"where": '{"chapter.page.number": 21}', "inactive": "true"}
+    rows = (await http.get(f"{records}/book", params=params)).json()["rows"]
+    assert [row["id"] for row in rows] == [one, two]
+    for wrong, says in (
+        ("chapters.number", "there is no list 'chapters'; lists are: chapter"),
+        ("chapter", "name one of its fields, such as chapter."),
+        ("chapter.name", "there is no field 'chapter.name'"),
+        ("number.x", "there is no list 'number'"),
+    ):
+        params = {"where": json.dumps({wrong: 1})}
+        body = check(await http.get(f"{records}/book", params=params), 400, "invalid_parameter")
+        assert says in body["detail"]
+
+
+async def test_a_page_ends_early_where_too_much_is_nested_and_goes_on(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await do(http, "early", "build")
+    for number in range(5):
+        chapters = (made("chapter", at, at + 2, 1) for at in range(3))
+        await change(http, "early", made("book", number, 1), *chapters)
+    monkeypatch.setattr(limits, "QUERY_SCAN_MAX", 7)
+    seen: list[tuple[int, int]] = []
+    params: dict[str, Any] = {"keys": "number,chapter.number"}
+    pages = 0
+    while True:
+        page = (await http.get(W.format("early") + "/records/book", params=params)).json()
+        seen += [(row["fields"]["number"], len(row["children"]["chapter"])) for row in page["rows"]]
+        pages += 1
+        if page["next"] is None:
+            break
+        params["after"] = page["next"]
+    assert seen == [(number, 3) for number in range(5)]
+    assert pages == 3
+
+
 async def test_unknown_and_gone_workspaces_are_told_apart(http: httpx.AsyncClient) -> None:
     reads = ("/records/pen", "/records/pen/1", "/views/pens", "/events")
     for path in reads:

@@ -19,6 +19,7 @@ from engine.partition.selection import (
     Order,
     Selection,
     TooWideError,
+    Within,
     rank,
 )
 from engine.store.memory import MemoryStore
@@ -162,21 +163,30 @@ def test_views_are_paged_by_prefix_in_key_order() -> None:
         assert pages == expected.rows
 
 
-def test_a_page_is_bounded_in_bytes_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_read_to_be_judged_counts_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = reader(*(line("w", day, "x", 0.0, day) for day in range(5)))
-    monkeypatch.setattr(limits, "QUERY_BYTES_MAX", 20)
-    seen: list[int] = []
-    after, pages = None, 0
-    while True:
-        page = found.view_rows("lines", "w", Selection(limit=100, after=after))
-        seen += [row["day"] for row in page.rows]
-        after, pages = page.next, pages + 1
-        if after is None:
-            break
-    assert seen == list(range(5))
-    assert pages > 1
-    monkeypatch.setattr(limits, "QUERY_BYTES_MAX", 1)
-    assert len(found.view_rows("lines", "w", Selection(limit=100)).rows) == 1
+    monkeypatch.setattr(limits, "QUERY_SCAN_BYTES_MAX", 20)
+    page = found.find_view_rows("lines", "w", Selection(limit=100))
+    assert len(page.keys) == 5
+    with pytest.raises(TooWideError):
+        found.find_view_rows("lines", "w", Selection(where=(condition("count", "ge", 0),)))
+
+
+def test_a_condition_within_holds_for_one_and_the_same() -> None:
+    nested = [{"count": 1, "day": 2}, {"count": 3, "day": 4, "c": [{"count": 9}]}]
+    row: dict[str, Any] = {"items": nested, "none": []}
+    high, low = condition("count", "ge", 3), condition("day", "lt", 3)
+    assert Within("items", (high,)).holds(row)
+    assert Within("items", (low,)).holds(row)
+    assert not Within("items", (high, low)).holds(row)
+    assert Within("items", (high, Within("c", (condition("count", "gt", 8),)))).holds(row)
+    assert not Within("items", (low, Within("c", (condition("count", "gt", 8),)))).holds(row)
+    assert not Within("none", ()).holds(row)
+    assert not Within("absent", ()).holds(row)
+    both = Selection(where=(Within("items", (high, Within("c", ()))),))
+    assert both.within == {"items": {"c": {}}}
+    assert both.may_want({})
+    assert not both.wants({})
 
 
 def test_a_cursor_of_another_query_is_refused() -> None:
