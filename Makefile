@@ -24,7 +24,8 @@ help: ## what can be made
 
 install: .venv/installed ## .venv with the partita command and everything to develop it
 
-extensions: .venv/installed ## the example applications' extensions, from C
+extensions: .venv/installed ## the state host and the example applications' extensions, from C
+	@$(BIN)/python engine/sandbox/host/build.py > /dev/null
 	@$(BIN)/partita extension build topology/bank
 	@$(BIN)/partita extension build topology/flights
 	@$(BIN)/partita extension build topology/restaurant

@@ -8,7 +8,7 @@ from engine.limits import ID_AHEAD_MS_MAX, ID_FIRST, MESSAGE_LENGTH_MAX
 from engine.model import Duplicate, HostState, Input, Reply
 from engine.sandbox import host_input
 from engine.sandbox.host_apply import Rejection
-from engine.sandbox.host_dedup import DedupWindow
+from engine.sandbox.host_held import IdWindow
 from engine.sandbox.host_input import Fault, Request
 from engine.wire import Outcome
 from engine.world import uuid7_time_ms
@@ -110,7 +110,7 @@ def begun(workspace: rows.Workspace | None, application: Application, name: str)
     return rows.Workspace(0, 0, ID_FIRST, [], command.creates if command else "")
 
 
-def dedupe(dedup: DedupWindow, request: Request, command_time: int) -> Reply | Duplicate | None:
+def dedupe(dedup: IdWindow, request: Request, command_time: int) -> Reply | Duplicate | None:
     """Return the answer to a command that needs no outcome (FORMATS 4)."""
     command_id = request.command_id
     id_time = uuid7_time_ms(command_id)

@@ -21,6 +21,7 @@ from engine.sandbox.host_apply import Effects, Rejection
 from engine.sandbox.host_dedup import DedupWindow
 from engine.sandbox.host_force import InForce, put_in_force
 from engine.sandbox.host_guests import Guests
+from engine.sandbox.host_held import IdWindow, RowStore
 from engine.sandbox.host_input import Request, Source
 from engine.sandbox.host_ranges import Reader
 from engine.sandbox.host_rows import Rows
@@ -32,7 +33,7 @@ _COUNTERS = ("commands", "outcomes", "rejected", "duplicates", "refused", "folde
 
 
 @dataclass(slots=True)
-class _Pass:
+class Pass:
     """One call of decide or fold: its results, and what it misses."""
 
     decided: Decided = field(default_factory=Decided)
@@ -49,14 +50,18 @@ class PythonHost:
     """
 
     def __init__(
-        self, guests: Callable[[Application], Guests], reader: Reader | None = None
+        self,
+        guests: Callable[[Application], Guests],
+        reader: Reader | None = None,
+        held: tuple[RowStore, IdWindow] | None = None,
     ) -> None:
         self._load = guests
         self._partition = 0
         self._epoch = 0
         self._in_force: InForce | None = None
-        self._rows = Rows(reader)
-        self._dedup = DedupWindow()
+        self._rows: RowStore
+        self._dedup: IdWindow
+        self._rows, self._dedup = held or (Rows(reader), DedupWindow())
         self._state = HostState()
         self._confirmed: HostState | None = None
         self._counters = dict.fromkeys(_COUNTERS, 0)
@@ -100,7 +105,7 @@ class PythonHost:
         """Decide commands in order; each sees all earlier ones. Never raises for user input."""
         assert self._in_force is not None, "nothing is decided before the first Application record"
         assert source is Input.COMMANDS, "emits and timers are not served yet"
-        run = _Pass(now_ms=now_ms)
+        run = Pass(now_ms=now_ms)
         for at in range(len(batch)):
             place = Source(self._partition, batch.offsets[at], batch.times_ms[at], batch.keys[at])
             self._decide_one(run, place, batch.values[at])
@@ -110,7 +115,7 @@ class PythonHost:
 
     def fold(self, batch: Batch) -> Decided:
         """Fold counting Outcome and Mark records, confirmed by being read. No budget, no limits."""
-        run = _Pass()
+        run = Pass()
         for value in batch.values:
             assert value is not None
             kind, fields = wire.decode_event(value)
@@ -178,7 +183,7 @@ class PythonHost:
 
     # DECIDE, step by step.
 
-    def _decide_one(self, run: _Pass, place: Source, value: bytes | None) -> None:
+    def _decide_one(self, run: Pass, place: Source, value: bytes | None) -> None:
         """Decode, dedupe, run the extension, check, project; then it is an outcome."""
         force = self._in_force
         assert force is not None
@@ -243,7 +248,19 @@ class PythonHost:
 
     # Fold.
 
-    def _fold_outcome(self, run: _Pass, outcome: Outcome, value: bytes) -> None:
+    def _fold_one(self, run: Pass, value: bytes) -> None:
+        kind, fields = wire.decode_event(value)
+        if kind is Kind.MARK:
+            self._fold_mark(run, fields)
+        else:
+            self._fold_outcome(run, wire.decode_outcome(value), value)
+
+    def _folded(self) -> None:
+        """Take what has been folded as confirmed."""
+        self._confirmed = replace(self._state)
+        self._dedup.forget(self._state.sequence + 1, self._state.dedup_floor)
+
+    def _fold_outcome(self, run: Pass, outcome: Outcome, value: bytes) -> None:
         force = self._in_force
         index = force.application.index if force else 0
         expected = force.known if force and force.only_views else {index}
@@ -275,7 +292,7 @@ class PythonHost:
             self._counters["folded"] += 1
             run.decided.done += 1
 
-    def _fold_mark(self, run: _Pass, mark: dict[str, Any]) -> None:
+    def _fold_mark(self, run: Pass, mark: dict[str, Any]) -> None:
         state = self._state
         state.registered_at = max(state.registered_at, mark["registered_at"])
         state.newest_command_time = max(state.newest_command_time, mark["newest_command_time"])
@@ -287,7 +304,7 @@ class PythonHost:
 
     # Both.
 
-    def _miss(self, run: _Pass, keys: list[bytes]) -> None:
+    def _miss(self, run: Pass, keys: list[bytes]) -> None:
         """Note missing rows. The first one ends what counts of this batch."""
         if not keys:
             return
@@ -300,7 +317,7 @@ class PythonHost:
 
     def _publish(
         self,
-        run: _Pass,
+        run: Pass,
         outcome: Outcome,
         effects: Effects,
         encoded: bytes,
@@ -335,7 +352,7 @@ class PythonHost:
         decided.rejected += outcome["code"] != ""
         self._counters["rejected"] += outcome["code"] != ""
 
-    def _answer(self, run: _Pass, answer: Reply | Duplicate | None) -> None:
+    def _answer(self, run: Pass, answer: Reply | Duplicate | None) -> None:
         if run.before is not None:
             return
         if answer is not None:
@@ -345,7 +362,7 @@ class PythonHost:
         self._counters["duplicates"] += isinstance(answer, Duplicate)
         self._counters["refused"] += isinstance(answer, Reply) and answer.sequence == 0
 
-    def _end(self, run: _Pass) -> Decided:
+    def _end(self, run: Pass) -> Decided:
         """Undo what was only guessed; return what is finished."""
         if run.before is not None:
             self._rows.settle()

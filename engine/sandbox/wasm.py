@@ -30,7 +30,7 @@ class WasmGuests:
     """The WASM extensions of one application, for one partition (see `host_guests.Guests`)."""
 
     def __init__(self, application: Application) -> None:
-        self._guests = {
+        self.guests = {
             name: Guest(extension, application)
             for name, extension in application.extensions.items()
             if extension.kind == "wasm"
@@ -38,11 +38,11 @@ class WasmGuests:
 
     def run(self, entry: EntryPoint, call: Call, time_ms: int | None) -> None:
         """Run an entry to its end; raise Trapped, or the CallStopped that `call` raised."""
-        self._guests[entry.extension].run(entry.function, call, time_ms)
+        self.guests[entry.extension].run(entry.function, call, time_ms)
 
     def close(self) -> None:
         """Let go of all instances."""
-        for guest in self._guests.values():
+        for guest in self.guests.values():
             guest.close()
 
 

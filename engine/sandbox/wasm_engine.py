@@ -96,6 +96,29 @@ def engine(*, fold: bool) -> wasmtime.Engine:
     return made
 
 
+@functools.cache
+def host_engine() -> wasmtime.Engine:
+    """Return the engine of state hosts and of the guests beside them.
+
+    A guest has been compiled by a stricter engine before, so it doesn't use what this one allows.
+    """
+    config = wasmtime.Config()
+    wasm_raw.strict(config)
+    config.wasm_custom_page_sizes = True
+    config.wasm_multi_memory = True
+    config.epoch_interruption = True
+    config.max_wasm_stack = GUEST_STACK_BYTES
+    made = wasmtime.Engine(config)
+    TICKER.add(made)
+    return made
+
+
+@functools.lru_cache(maxsize=MODULES_COMPILED_MAX)
+def host_compiled(content: bytes) -> wasmtime.Module:
+    """Compile a module to run beside a state host."""
+    return wasmtime.Module(host_engine(), content)
+
+
 @functools.lru_cache(maxsize=MODULES_COMPILED_MAX)
 def compiled(content: bytes, *, fold: bool) -> wasmtime.Module:
     """Compile a module; raise WasmtimeError for one that is invalid or uses what is forbidden."""

@@ -161,6 +161,39 @@ class Budget:
         return bool(self._state[1])
 
 
+class Watch:
+    """Ends a guest's run inside a state host's batch that takes longer than it may.
+
+    At each tick it is asked which run goes on (0 = none) and what it may take. A run is known from
+    the first tick that meets it, so it may take a tick longer than its budget.
+    """
+
+    def __init__(self, store: wasmtime.Store, running: Callable[[], tuple[int, int]]) -> None:
+        self._context = _C.wasmtime_store_context(store.ptr())
+        self._state = state = [0, 0, False]  # the run at the last tick, since when, whether ended
+
+        def deadline(_context: Any, _data: Any, more_ticks: Any, kind: Any) -> int:
+            run, budget_ms = running()
+            now_ns = time.thread_time_ns()
+            if run != state[0]:
+                state[:] = run, now_ns, False
+            if run == 0 or now_ns - state[1] < budget_ms * 1_000_000:
+                more_ticks[0], kind[0] = 1, _CONTINUE
+                return 0
+            state[2] = True
+            error = _C.wasmtime_error_new(b"out of time")
+            return ctypes.cast(error, ctypes.c_void_p).value or 0
+
+        types = _bare("wasmtime_store_epoch_deadline_callback").argtypes
+        self._thunk = types[1](deadline)
+        _C.wasmtime_store_epoch_deadline_callback(store.ptr(), self._thunk, None, _NO_FINALIZER)
+
+    def begin(self) -> None:
+        """Look at each tick from now on."""
+        self._state[:] = 0, 0, False
+        _set_epoch_deadline(self._context, 1)
+
+
 class Globals:
     """The mutable globals of an instance, as they are now, to be put back later."""
 

@@ -20,12 +20,16 @@ from engine.replies import reply_of
 from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import StoreReader
 from engine.sandbox.python import PythonHost
+from engine.sandbox.wasm_host import WasmHost
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 from engine.world import uuid7
 
 # Hosts are made of a store: those of NAMING say which rows they miss, others read them.
-NAMING = {"python": lambda _: PythonHost(load_guests)}
+NAMING = {
+    "python": lambda _: PythonHost(load_guests),
+    "wasm": lambda _: WasmHost(load_guests),
+}
 HOSTS = {
     **NAMING,
     "python reading": lambda store: PythonHost(load_guests, StoreReader(store)),

@@ -1,0 +1,277 @@
+"""The state host in WASM: the fast lane, and the slow one behind it (host/host.h says why two).
+
+Owns how a batch goes through both: the fast lane as far as it goes; what it leaves, one command by
+the Python host's own code, which works on the same rows and ids; then the fast lane again. An
+application that has Python extensions, or views that several versions' code keeps, is decided by
+the slow lane alone.
+"""
+
+import struct
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
+from typing import Any
+
+from engine import wire
+from engine.application import Application, rows
+from engine.application.generations import Views
+from engine.limits import MISSING_ROWS_MAX
+from engine.model import Batch, Decided, Input, Position, Reply, ReplyTo
+from engine.replies import reply_of
+from engine.sandbox import plans
+from engine.sandbox.host_guests import Guests
+from engine.sandbox.host_input import Source
+from engine.sandbox.host_values import Prefix
+from engine.sandbox.python import Pass, PythonHost
+from engine.sandbox.wasm import WasmGuests
+from engine.sandbox.wasm_host_door import FINISHED, LEFT, TRAPPED, Door
+from engine.sandbox.wasm_host_rows import HostIds, HostRows, put_state, to_state
+
+_NONE = 0xFFFFFFFF
+_LENGTH = struct.Struct("<I")
+
+
+class WasmHost(PythonHost):
+    """Implements `ports.StateHost`. `guests` loads extensions for the slow lane."""
+
+    def __init__(self, guests: Callable[[Application], Guests]) -> None:
+        self._door = Door()
+        self._held = HostRows(self._door)
+        super().__init__(guests, held=(self._held, HostIds(self._door)))
+        self._tables: list[int] = []  # of the digests that the fast lane counts
+        self._counters |= {"fast": 0, "left": 0}
+
+    def open(
+        self,
+        partition: int,
+        applications: Mapping[int, Application],
+        position: Position,
+        views: Views | None = None,
+    ) -> None:
+        """Start at a stored position, or go on in another application with nothing in flight."""
+        super().open(partition, applications, position, views)
+        self._held.application = position.host.application
+        self._tables = []
+        force = self._in_force
+        if force is None or force.only_views or len(force.runners) > 1:
+            return
+        guests = force.guests
+        if isinstance(guests, WasmGuests) and self._load_guests(force.application, guests):
+            self._tables = plans.digest_tables(force.application)
+            found = {
+                name: (force.application.extensions[name], guest.description, guest.resolved)
+                for name, guest in guests.guests.items()
+            }
+            image = plans.make_image(
+                force.application, applications, force.runners[0].events, partition, found
+            )
+            self._door.put(image, len(image))
+            assert self._door.call("load") & 1, "the image is not of this host"
+
+    def _load_guests(self, application: Application, guests: WasmGuests) -> bool:
+        self._door.drop_guests()
+        return all(
+            self._door.add_guest(application.extensions[name].content, guest.description)
+            for name, guest in guests.guests.items()
+        )
+
+    def decide(self, batch: Batch, source: Input, now_ms: int) -> Decided:
+        """Decide commands in order; each sees all earlier ones. Never raises for user input."""
+        if not self._tables or not batch:
+            return super().decide(batch, source, now_ms)
+        assert source is Input.COMMANDS, "emits and timers are not served yet"
+        return self._batch("decide", batch, Pass(now_ms=now_ms), self._take_decided)
+
+    def fold(self, batch: Batch) -> Decided:
+        """Fold counting Outcome and Mark records, confirmed by being read. No budget, no limits."""
+        if not self._tables or not batch:
+            return super().fold(batch)
+        decided = self._batch("fold", batch, Pass(), self._take_folded)
+        self._folded()
+        return decided
+
+    def provide(self, rows_: Mapping[bytes, bytes | None], prefixes: Sequence[bytes] = ()) -> None:
+        """Take rows as stored. Dedup pages fill the window, oldest first."""
+        plain = [(k, v) for k, v in rows_.items() if rows.table_of(k) != rows.TABLE_PAGES]
+        if prefixes or len(plain) < len(rows_):
+            super().provide(rows_, prefixes)
+        else:
+            self._held.provide_all(plain)
+
+    def statistics(self) -> Mapping[str, int | float]:
+        """Return counters, how much is held, and why commands were left to the slow lane."""
+        reasons = {f"left_{name}": count for name, count in self._door.reasons().items() if count}
+        return {**super().statistics(), **reasons}
+
+    # A batch through both lanes.
+
+    def _batch(
+        self, name: str, batch: Batch, run: Pass, take: Callable[[Pass, Batch], None]
+    ) -> Decided:
+        door = self._door
+        door.put_batch(_columns(batch))
+        box = door.box()
+        box.count, box.epoch, box.now_ms = len(batch), self._epoch, run.now_ms
+        put_state(box.state, self._state)
+        door.call("batch")
+        status = LEFT
+        while status != FINISHED:
+            status = door.run(name)
+            self._state = to_state(door.box().state, self._held.application)
+            take(run, batch)
+            if status in {LEFT, TRAPPED}:
+                self._slow(name, run, batch)
+            elif status == FINISHED and len(run.missing) >= MISSING_ROWS_MAX:
+                break
+        return self._finish(run)
+
+    def _slow(self, name: str, run: Pass, batch: Batch) -> None:
+        """Let the slow lane deal with the command at hand, then let the fast lane go on."""
+        door = self._door
+        at = door.box().at
+        self._counters["left"] += 1
+        value = batch.values[at]
+        if name == "decide":
+            place = Source(self._partition, batch.offsets[at], batch.times_ms[at], batch.keys[at])
+            self._decide_one(run, place, value)
+        else:
+            assert value is not None
+            self._fold_one(run, value)
+        put_state(door.box().state, self._state)
+        door.call("skip")
+
+    def _take_missing(self, run: Pass) -> None:
+        """Note what the fast lane misses since it was last asked."""
+        box = self._door.box()
+        if not box.missing:
+            return
+        data, at = self._door.memory.read(box.missing_at, box.missing_used), 0
+        box.missing = box.missing_used = 0
+        while at < len(data):
+            (head,) = _LENGTH.unpack_from(data, at)
+            end = at + 4 + (head & 0x7FFFFFFF)
+            key, at = data[at + 4 : end], end
+            if head >> 31:
+                run.prefixes[Prefix(key)] = None
+            else:
+                run.missing[key] = None
+        self._counters["misses"] += 1
+        if run.before is None and box.guessing:
+            run.before = to_state(box.before, self._held.application)
+
+    def _take_decided(self, run: Pass, batch: Batch) -> None:
+        """Add what the fast lane has decided since it was last asked."""
+        box, decided = self._door.box(), run.decided
+        self._take_missing(run)
+        count, first = box.outcomes, len(decided.outcomes)
+        decided.done += box.done
+        self._counters["commands"] += box.done
+        box.done = 0
+        if not count:
+            return
+        read = self._door.memory.read
+        data = read(box.out, box.out_used)
+        ends = array("I", read(box.ends, 4 * count))
+        indexes = array("I", read(box.indexes, 4 * count))
+        start = 0
+        for end in ends:
+            decided.outcomes.append(data[start:end])
+            start = end
+        decided.workspaces += [batch.keys[at] or b"" for at in indexes]
+        self._take_columns(run)
+        for number in array("I", read(box.reply_indexes, 4 * box.replies)):
+            decided.replies.append(
+                _reply(decided.outcomes[first + number], batch.values[indexes[number]])
+            )
+
+    def _take_folded(self, run: Pass, batch: Batch) -> None:
+        """Add what the fast lane has folded since it was last asked."""
+        box, decided = self._door.box(), run.decided
+        self._take_missing(run)
+        count = box.outcomes
+        decided.done += box.done
+        self._counters["folded"] += box.done
+        box.done = 0
+        if not count:
+            return
+        read = self._door.memory.read
+        lengths = array("I", read(box.ends, 4 * count))
+        indexes = array("I", read(box.indexes, 4 * count))
+        places = array("I", read(box.places, 4 * count))
+        values: list[Any] = batch.values
+        for at, place, length in zip(indexes, places, lengths, strict=True):
+            value = values[at]
+            decided.outcomes.append(value)
+            decided.workspaces.append(value[place : place + length])
+        self._take_columns(run)
+
+    def _take_columns(self, run: Pass) -> None:
+        box, decided = self._door.box(), run.decided
+        count, read = box.outcomes, self._door.memory.read
+        ids = read(box.ids, 16 * count)
+        decided.ids += [ids[at : at + 16] for at in range(0, 16 * count, 16)]
+        decided.command_times += array("q", read(box.times, 8 * count))
+        decided.rejected += box.rejected
+        self._counters["outcomes"] += count
+        self._counters["rejected"] += box.rejected
+        self._counters["fast"] += count
+
+    def _finish(self, run: Pass) -> Decided:
+        """Undo what was only guessed; return what is finished, with all rows that have changed."""
+        decided = self._end(run)
+        decided.rows = self._changed_rows()
+        box, read = self._door.box(), self._door.memory.read
+        count = len(self._tables)
+        touched = read(box.digests_touched, count)
+        sums = array("q", read(box.digests, 8 * count))
+        for table, difference in zip(
+            compress(self._tables, touched), compress(sums, touched), strict=True
+        ):
+            decided.digests[table] = wire.signed64(decided.digests.get(table, 0) + difference)
+        return decided
+
+    def _changed_rows(self) -> dict[bytes, bytes | None]:
+        door, found = self._door, dict[bytes, bytes | None]()
+        start, left = 0, 1
+        while left:
+            door.box().size = start
+            count = door.call("changed") & _NONE
+            box = door.box()
+            left = box.left
+            start += count
+            data = door.memory.read(box.out, box.out_used)
+            lengths = array("I", data[: 8 * count])
+            at = 8 * count
+            for key_length, length in zip(lengths[::2], lengths[1::2], strict=True):
+                middle = at + key_length
+                if length == _NONE:
+                    found[data[at:middle]] = None
+                    at = middle
+                else:
+                    end = middle + length
+                    found[data[at:middle]] = data[middle:end]
+                    at = end
+        return found
+
+
+def _columns(batch: Batch) -> bytes:
+    """Return a batch as the host takes it: columns, then all keys, then all values."""
+    keys, values = batch.keys, batch.values
+    return b"".join(
+        (
+            array("q", batch.offsets).tobytes(),
+            array("q", batch.times_ms).tobytes(),
+            array("I", [_NONE if key is None else len(key) for key in keys]).tobytes(),
+            array("I", [_NONE if value is None else len(value) for value in values]).tobytes(),
+            *filter(None, keys),
+            *filter(None, values),
+        )
+    )
+
+
+def _reply(outcome: bytes, command: bytes | None) -> Reply:
+    reply = reply_of(outcome)
+    asked = wire.decode_command(command or b"")["reply"]
+    assert asked is not None
+    reply.reply_to = ReplyTo(asked["partition"], asked["correlation"])
+    return reply
