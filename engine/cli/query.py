@@ -1,5 +1,6 @@
 """`partita record`, `partita view`, `partita partition`: queries through a running node."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -38,14 +39,35 @@ def record_get(
 
 @view.command("list")
 def view_list(json: client.Json = False, url: client.Url = client.URL) -> None:
-    """List the views, with the columns of their keys."""
+    """List the views, with the columns of their keys; and what is being built anew here."""
     document = client.get(url, "/openapi.json")
-    rows = [
-        {"view": path.rsplit("/", 1)[1], "key": ", ".join(_key_columns(item["get"]))}
-        for path, item in document["paths"].items()
-        if "/views/" in path
-    ]
-    output.show(rows, json=json, columns=("view", "key"))
+    building = _building(client.get(url, "/v1/partitions"))
+    rows: list[dict[str, Any]] = []
+    for path, item in document["paths"].items():
+        name = path.partition("/views/")[2]
+        if name and "/" not in name:
+            key = ", ".join(_key_columns(item["get"]))
+            rows.append({"view": name, "key": key, "building": building.get(name, [])})
+    told = [row | {"building": "; ".join(map(_build_text, row["building"]))} for row in rows]
+    columns = ("view", "key", *(["building"] if building else []))
+    output.show(rows if json else told, json=json, columns=columns)
+
+
+def _building(answer: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the builds of each view, with their partitions."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for entry in answer["partitions"]:
+        for build in entry.get("builds", []):
+            told = {"partition": entry["partition"]} | build
+            found.setdefault(build["view"], []).append(told)
+    return found
+
+
+def _build_text(build: dict[str, Any]) -> str:
+    where = f"partition {build['partition']}, generation {build['generation']}"
+    if build["problem"]:
+        return f"{where} failed: {build['problem']}"
+    return f"{where}: {build['applied_offset']} of {build['target_offset']}"
 
 
 _OPTIONS = frozenset({"workspace", "where", "order", "keys", "limit", "after", "min_sequence"})

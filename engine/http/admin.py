@@ -84,6 +84,11 @@ class Admin:
             "draining": node.operations.draining,
             "loaded": node.operations.loaded.application.version,
             "waiting": waiting_json(self._context),
+            "builds": [
+                {"partition": partition} | build_json(build)
+                for partition, builds in sorted(node.builds().items())
+                for build in builds
+            ],
         }
         headers = {} if ready else {"Retry-After": str(RETRY_AFTER_S)}
         return Json(body, 200 if ready else 503, headers)

@@ -20,11 +20,23 @@ _PROGRESS = obj(
         "eta_s": _NUMBER,
     }
 )
+# A view's new generation that doesn't count yet; `problem` says why it failed.
+_BUILT: dict[str, Schema] = {
+    "view": TEXT,
+    "generation": COUNT,
+    "applied_offset": COUNT,
+    "target_offset": COUNT,
+    "records_per_s": {"type": "number"},
+    "eta_s": {"type": ["number", "null"]},
+    "problem": {"type": ["string", "null"]},
+}
+_BUILD = obj(_BUILT)
 _READY = obj(
     {
         "status": {"enum": ["ready", "not ready"]},
         "owned": COUNT,
         "partitions": {"type": "array", "items": _PROGRESS},
+        "builds": {"type": "array", "items": obj({"partition": COUNT, **_BUILT})},
         "problems": {"type": "object", "additionalProperties": TEXT},
         "draining": {"type": "boolean"},
         "loaded": TEXT,
@@ -42,18 +54,6 @@ _INDEX = obj(
         "views": _LIST,
         "events": TEXT,
         "more": _LIST,
-    }
-)
-# A view's new generation that doesn't count yet; `problem` says why it failed.
-_BUILD = obj(
-    {
-        "view": TEXT,
-        "generation": COUNT,
-        "applied_offset": COUNT,
-        "target_offset": COUNT,
-        "records_per_s": {"type": "number"},
-        "eta_s": {"type": ["number", "null"]},
-        "problem": {"type": ["string", "null"]},
     }
 )
 _PARTITION = obj(

@@ -225,14 +225,6 @@ class PartitionReader:
         assert value is not None, "a record that was found is in the same picture"
         return self._stored_record(found, whole, value)
 
-    def record_rows(
-        self, type_: str, workspace: str, selection: Selection, *, inactive: bool = False
-    ) -> Page:
-        """Return a page of records as StoredRecord, all at once; see `find_record_rows`."""
-        found = self.find_record_rows(type_, workspace, selection, inactive=inactive)
-        listed = [dict(self.record_row(type_, workspace, key)) for key in found.keys]
-        return Page(listed, found.next, found.keys)
-
     def _stored_record(self, type_: RecordType, key: bytes, value: bytes) -> StoredRecord:
         row, root, parent = rows.decode_value(value), 0, 0
         body = row.body

@@ -99,6 +99,8 @@ def test_views(node):
     assert [row["count"] for row in rows["rows"]] == [1, 2, 3]
     listed = node.json("view", "list", "--json")
     assert {row["view"]: row["key"] for row in listed}["by_day"] == "day, name, entry"
+    assert {row["view"] for row in listed} == {"by_day", "one", "kinds"}
+    assert all(row["building"] == [] for row in listed)
     page = node.run("view", "get", "by_day", "-w", "viewed", "--limit", 1)
     assert len(page.stdout.splitlines()) == 2
     assert "--after" in page.stderr

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from engine.assembly import Engine
+from engine.cli.main import app
 from engine.sandbox.sdk.build import build_all
 from engine.settings import load_settings
 from engine.simulator import run as simulator
@@ -170,7 +172,11 @@ def test_a_projector_that_fails_leaves_the_node_ready_and_says_why(tmp_path: Pat
 
     wait(lambda: bool(problems()))
     assert "KeyError" in problems()[0]
-    assert ask(engine, "/health/ready")["status"] == "ready"
+    ready = ask(engine, "/health/ready")
+    assert ready["status"] == "ready"
+    assert ("entry", 2) in {(build["view"], build["generation"]) for build in ready["builds"]}
+    listed = CliRunner().invoke(app, ["view", "list", "--url", engine.server.url])
+    assert "generation 2 failed: " in listed.output
     move(engine, "a", 3)
     assert [row["balance"] for row in rows(engine, "a")] == [7, 10]
     with urllib.request.urlopen(f"{engine.server.url}/metrics", timeout=WAIT_S) as page:

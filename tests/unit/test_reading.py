@@ -12,7 +12,7 @@ from engine.application import Application, rows
 from engine.application.schema import encode, parse
 from engine.application.types import KeyColumn, RecordType, ViewType
 from engine.model import HostState, Position
-from engine.partition.reading import CursorError, PartitionReader
+from engine.partition.reading import CursorError, PartitionReader, StoredRecord
 from engine.partition.selection import (
     COLUMN_FIELDS,
     Condition,
@@ -359,11 +359,16 @@ def test_records_are_listed_without_the_inactive_ones() -> None:
         item("w", 3, encode(OLD, {"count": 3}), index=1),
         item("v", 4, encode(NEW, {"count": 4})),
     )
-    assert [row["id"] for row in found.record_rows("item", "w", Selection()).rows] == [1, 3]
-    everything = found.record_rows("item", "w", Selection(), inactive=True).rows
+
+    def listed(selection: Selection, *, inactive: bool = False) -> list[StoredRecord]:
+        page = found.find_record_rows("item", "w", selection, inactive=inactive)
+        return [found.record_row("item", "w", key) for key in page.keys]
+
+    assert [row["id"] for row in listed(Selection())] == [1, 3]
+    everything = listed(Selection(), inactive=True)
     assert [(row["id"], row["active"]) for row in everything] == [(1, True), (2, False), (3, True)]
     two = Selection(where=(condition("note", "in", "none"),), order=(by("count", descending=True),))
-    assert [row["id"] for row in found.record_rows("item", "w", two).rows] == [3, 1]
+    assert [row["id"] for row in listed(two)] == [3, 1]
 
 
 KINDS = {
