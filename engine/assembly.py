@@ -132,6 +132,10 @@ def places(settings: Settings, application: str, base: Path, memory: StoreMemory
     )
 
 
+def _memory(application: Application) -> StoreMemory:
+    return StoreMemory(stores=application.partitions)
+
+
 class Engine:
     """A node with its HTTP server, from `start` to `stop`."""
 
@@ -151,7 +155,7 @@ class Engine:
         if settings.snapshots.url:
             objects = functools.partial(open_objects, settings.snapshots.url, self.application.name)
             connections.logs = ArchivedLogs(connections.logs, objects)
-        clock, random, memory = SystemClock(), SystemRandom(), StoreMemory()
+        clock, random, memory = SystemClock(), SystemRandom(), _memory(self.application)
         traces = make_traces(settings.otel.endpoint, settings.otel.sample_ratio, name, clock.now_ms)
         stores = Stores(places(settings, self.application.name, base, memory), clock, random)
         gate = Gate(connections.logs.commands, connections.logs.replies)

@@ -5,6 +5,7 @@ the log is read from there. Owns every setting of RocksDB and every one of its e
 not know what the rows mean.
 """
 
+import resource
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,9 +32,11 @@ _BLOCK_BYTES = 8 * 1024
 _BLOOM_BITS = 10
 _BACKGROUND_JOBS = 2
 _OPEN_FILES_MAX = 512
+_OPEN_FILES_MIN = 32
 _BUFFERS_MAX = 4
 # What fits the processor's cache: with 16 MiB a row costs twice as much to insert.
-_WRITE_BUFFER_BYTES = 4 << 20
+_BUFFER_BYTES_MAX = 4 << 20
+_BUFFER_BYTES_MIN = 1 << 20
 _INFO_LOG_BYTES = 1024 * 1024
 _CHUNK_ROWS = 32
 
@@ -44,9 +47,20 @@ _LOCKED = ("lock hold by current process", "While lock file")
 
 
 class StoreMemory:
-    """The memory that all stores of a process share: block cache, write buffers within it."""
+    """What all stores of a process share: a block cache, write buffers within it, open files."""
 
-    def __init__(self, cache_bytes: int = 256 << 20, write_buffers_bytes: int = 128 << 20) -> None:
+    def __init__(
+        self,
+        cache_bytes: int = 256 << 20,
+        write_buffers_bytes: int = 128 << 20,
+        stores: int = 1,
+    ) -> None:
+        # Even an empty buffer takes an eighth of its size, so many stores have smaller ones.
+        share = 2 * write_buffers_bytes // stores
+        self.buffer_bytes = min(max(share, _BUFFER_BYTES_MIN), _BUFFER_BYTES_MAX)
+        # Half of what the process may open stays for sockets and logs.
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.open_files = min(max(allowed // 2 // stores, _OPEN_FILES_MIN), _OPEN_FILES_MAX)
         self.cache = Cache(cache_bytes)
         # Over the bound a buffer is flushed early; writers are never stalled.
         self.write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
@@ -75,13 +89,13 @@ def _options(memory: StoreMemory, write_buffer_bytes: int) -> Options:
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_manager(memory.write_buffers)
-    options.set_write_buffer_size(write_buffer_bytes)
+    options.set_write_buffer_size(write_buffer_bytes or memory.buffer_bytes)
     options.set_max_write_buffer_number(_BUFFERS_MAX)
     options.set_allow_concurrent_memtable_write(False)  # there is one writer
     options.set_compression_type(DBCompressionType.lz4())
     options.set_level_compaction_dynamic_level_bytes(True)
     options.set_max_background_jobs(_BACKGROUND_JOBS)
-    options.set_max_open_files(_OPEN_FILES_MAX)
+    options.set_max_open_files(memory.open_files)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_INFO_LOG_BYTES)
     options.set_stats_dump_period_sec(0)
@@ -92,9 +106,7 @@ def _options(memory: StoreMemory, write_buffer_bytes: int) -> Options:
 class RocksStore:
     """A PartitionStore in a folder of its own. One thread writes; views are for any thread."""
 
-    def __init__(
-        self, folder: Path, memory: StoreMemory, write_buffer_bytes: int = _WRITE_BUFFER_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, memory: StoreMemory, write_buffer_bytes: int = 0) -> None:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,14 @@
 
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +149,7 @@ def test_stores_share_their_memory(tmp_path):
 CHILD = """
 import sys
 import threading
+import time
 from pathlib import Path
 from engine.store.rocks import RocksStore, StoreMemory
 
@@ -221,3 +225,48 @@ def test_no_write_comes_between_the_two_halves_of_a_view(tmp_path):
         sys.setswitchinterval(interval)
     assert faults == []
     store.close()
+
+
+def open_files(folder):
+    links = (path.resolve() for path in Path("/proc/self/fd").iterdir())
+    return sum(folder in path.parents for path in links)
+
+
+def test_stores_share_one_bound_of_memory(tmp_path):
+    memory = StoreMemory(8 << 20, 4 << 20, stores=8)
+    assert memory.buffer_bytes == 1 << 20
+    stores = [RocksStore(tmp_path / str(number), memory) for number in range(8)]
+    for _ in range(20):
+        for store in stores:
+            store.write([(os.urandom(12), os.urandom(1_000)) for _ in range(200)])
+    # 32 MB were written. Whoever writes over the bound begins a flush; none is waited for.
+    deadline = time.monotonic() + 60
+    while memory.statistics()["write_buffers_bytes"] > 4 << 20:
+        assert time.monotonic() < deadline
+        for store in stores:
+            store.write([(b"a", b"1")])
+    for store in stores:
+        store.close()
+    assert open_files(tmp_path) == 0
+
+
+def test_a_store_holds_few_files_open_however_many_it_has(tmp_path):
+    memory = StoreMemory(8 << 20, 4 << 20, stores=1 << 30)
+    assert memory.open_files == 32
+    store = RocksStore(tmp_path / "store", memory)
+    store._db.set_options({"disable_auto_compactions": "true"})
+    for number in range(150):
+        store.write([(b"%03d %d" % (number, at), b"x") for at in range(10)])
+        store._db.flush(wait=True)
+    assert len(list((tmp_path / "store").glob("*.sst"))) == 150
+    view = store.view()
+    assert sum(1 for _ in view.scan(b"0", b"z")) == 1_500
+    view.close()
+    assert open_files(tmp_path) <= 2 * 32  # what a scan has pinned goes with the next opening
+    store.close()
+
+
+def test_all_stores_together_leave_files_to_the_rest_of_the_process():
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert StoreMemory().open_files == min(512, allowed // 2)
+    assert 32 <= StoreMemory(stores=1_024).open_files <= max(allowed // 2_048, 32)
