@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.partition.snapshots import Files
-from engine.ports import ObjectStore, PartitionStore, StateHost
-from engine.settings import LogSettings
+from engine.ports import Logs, ObjectStore, PartitionStore, StateHost
+from engine.settings import LogSettings, Settings
 
 if TYPE_CHECKING:
     from engine.log.archive import ReadableLogs
@@ -85,6 +85,40 @@ def embedded_logs(folder: str, application: str, partitions: int) -> "EmbeddedLo
 
     settings = EmbeddedSettings(application, partitions, command_retention_ms=None)
     return EmbeddedLogs(Path(folder), settings, SystemClock(), SystemRandom())
+
+
+def archive_logs(found: ObjectStore) -> "ReadableLogs":
+    """Return an archive as the logs it is of."""
+    from engine.log.archive_alone import ArchiveLogs  # noqa: PLC0415 - see above
+
+    return ArchiveLogs(found)
+
+
+class Prefixed:
+    """What lies below a name in a store of objects."""
+
+    def __init__(self, found: ObjectStore, prefix: str) -> None:
+        self._objects = found
+        self._prefix = prefix
+
+    def get(self, name: str) -> bytes | None:
+        """Return an object."""
+        return self._objects.get(f"{self._prefix}/{name}")
+
+
+def target(settings: Settings, application: str, partitions: int) -> tuple[Logs, ObjectStore]:
+    """Open logs to copy into, made if need be, and where their code is kept."""
+    if settings.log.kind == "kafka":
+        from engine.log.kafka.content import KafkaObjects  # noqa: PLC0415 - see above
+        from engine.log.kafka.logs import KafkaLogs  # noqa: PLC0415
+
+        logs = KafkaLogs(settings.log, application, partitions)
+        return logs, KafkaObjects(logs)
+    from engine.log.objects import FolderObjects  # noqa: PLC0415 - see above
+
+    folder = settings.data / application
+    made = embedded_logs(str(folder / "log"), application, partitions)
+    return made, FolderObjects(folder / "content")
 
 
 def store(folder: Path) -> PartitionStore:

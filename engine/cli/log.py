@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,9 +11,19 @@ import typer
 from engine import wire
 from engine.cli import adapters, output
 from engine.cli.client import Json
+from engine.cli.copying import Copy, copy_partition
 from engine.cli.snapshot import Partitions, Store, objects_of
-from engine.cli.sources import Asked, Bootstrap, Config, Data, Folder, Source, opened
-from engine.errors import LogError, StoreError
+from engine.cli.sources import (
+    Asked,
+    Bootstrap,
+    Config,
+    Data,
+    Folder,
+    Source,
+    application_of,
+    opened,
+)
+from engine.errors import ConfigError, LogError, StoreError
 from engine.load.sources import read
 from engine.log.archive import Archive, archived
 from engine.model import Bounds, LogRecord
@@ -20,8 +32,9 @@ from engine.partition.trimming import Floor, Marked, ceiling, newest_mark, trim_
 from engine.ports import ObjectStore
 from engine.settings import Settings
 from engine.wire import Kind
+from engine.world import SystemRandom
 
-app = typer.Typer(help="Archive and trim the event log.", no_args_is_help=True)
+app = typer.Typer(help="Archive, trim and copy the event log.", no_args_is_help=True)
 
 Trim = Callable[[int, int], None]
 CODE = "content"  # where the archive keeps extensions' code
@@ -171,3 +184,78 @@ def _trimmer(settings: Settings, source: Source) -> Generator[Trim, None, None]:
         yield lambda partition, before: logs.trim("events", partition, before)
     finally:
         logs.close()
+
+
+@app.command("copy")
+def copy_(
+    application: Folder = None,
+    to_data: Annotated[
+        Path | None, typer.Option("--to-data", help="A data folder for the embedded log.")
+    ] = None,
+    to_bootstrap_servers: Annotated[
+        str | None, typer.Option("--to-bootstrap-servers", help="Another cluster's addresses.")
+    ] = None,
+    to_topic_prefix: Annotated[
+        str | None, typer.Option("--to-topic-prefix", help="Put before the new topics' names.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", help="Leave out what came later (UTC).")
+    ] = None,
+    from_archive: Annotated[
+        bool, typer.Option("--from-archive", help="The old log is gone: read its archive alone.")
+    ] = False,
+    take_snapshots: Annotated[
+        bool, typer.Option("--take-snapshots", help="Its snapshots become the copy's, for good.")
+    ] = False,
+    snapshots: Store = None,
+    data: Data = None,
+    bootstrap_servers: Bootstrap = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Copy an application's events into new topics or a new folder, as a new incarnation.
+
+    Commands that are not decided yet are copied, too, unless --until leaves them out. The old
+    application must not run meanwhile, or what it decides later is not in the copy.
+    """
+    asked = Asked(application, data, bootstrap_servers, config)
+    settings = asked.settings()
+    to = _target_settings(settings, to_data, to_bootstrap_servers, to_topic_prefix)
+    with from_the_archive(asked, snapshots) if from_archive else opened(asked) as source:
+        target, content = adapters.target(to, source.name, source.partitions)
+        objects = objects_of(settings, snapshots, source.name) if take_snapshots else None
+        until_ms = int(until.replace(tzinfo=UTC).timestamp() * 1_000) if until else None
+        copy = Copy(source, target, content, SystemRandom(), objects, until_ms)
+        try:
+            rows = [copy_partition(copy, number) for number in range(source.partitions)]
+        finally:
+            target.close()
+    output.show(rows, json=json, columns=("partition", "events", "sequence", "commands"))
+
+
+def _target_settings(
+    settings: Settings, data: Path | None, servers: str | None, prefix: str | None
+) -> Settings:
+    """Return the settings of what is copied to, which must differ from where it comes from."""
+    if data is not None:
+        log = settings.log.model_copy(update={"kind": "embedded"})
+        return settings.model_copy(update={"data": data, "log": log})
+    given = {"bootstrap_servers": servers, "topic_prefix": prefix}
+    update = {"kind": "kafka", **{name: text for name, text in given.items() if text is not None}}
+    log = settings.log.model_copy(update=update)
+    if log == settings.log:
+        hint = "Name one with --to-data, --to-bootstrap-servers or --to-topic-prefix"
+        raise ConfigError("E1001", "the copy needs a place of its own", hint)
+    return settings.model_copy(update={"log": log})
+
+
+@contextmanager
+def from_the_archive(asked: Asked, url: str | None) -> Generator[Source, None, None]:
+    """Yield an archive as the source: the old cluster is gone."""
+    if asked.application is None:
+        raise ConfigError("E1001", "an archive alone needs the application's folder")
+    known = application_of(asked.application)
+    objects = objects_of(asked.settings(), url, known.name)
+    logs = adapters.archive_logs(objects)
+    code = adapters.Prefixed(objects, CODE)
+    yield Source(known.name, known.partitions, logs, logs, "archive", known, lambda: code)

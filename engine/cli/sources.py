@@ -93,8 +93,11 @@ def name_of(asked: Asked) -> str:
 
 
 def _application(folder: Path | None) -> Application | None:
-    if folder is None:
-        return None
+    return None if folder is None else application_of(folder)
+
+
+def application_of(folder: Path) -> Application:
+    """Load the application in a folder."""
     from engine.application.folder import load_application  # noqa: PLC0415 - slow to import
 
     return load_application(folder)

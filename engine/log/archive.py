@@ -39,10 +39,12 @@ class Piece(NamedTuple):
 class Archive:
     """One partition's archived events, of one topic. Everything here may block."""
 
-    def __init__(self, objects: ObjectStore, partition: int, topic_id: str) -> None:
+    def __init__(
+        self, objects: ObjectStore, partition: int, topic_id: str = "", *, topic: str = ""
+    ) -> None:
         self._objects = objects
         # A broker's topic ids hold characters that can't name an object.
-        topic = hashlib.sha256(topic_id.encode()).hexdigest()[:_TOPIC_DIGITS]
+        topic = topic or hashlib.sha256(topic_id.encode()).hexdigest()[:_TOPIC_DIGITS]
         self._prefix = f"archive/{partition}/{topic}/"
 
     def pieces(self) -> list[Piece]:

@@ -120,8 +120,17 @@ def open_store(folder: Folder, snapshots: Snapshots | None, restore: Restore) ->
             store.close()
         folder.use_restored()
         restore.say(f"restored from {candidate.name}, sequence {manifest.sequence}")
-        return Opened(folder.open(), candidate.name)
+        return Opened(_moved(folder.open(), manifest), candidate.name)
     return Opened(folder.open() if store is None else store)
+
+
+def _moved(store: PartitionStore, manifest: Manifest) -> PartitionStore:
+    """Let a store whose log was copied stand in the copy."""
+    position = position_of(store)
+    if position is not None and position.topic_id == manifest.moved_from:
+        position.topic_id = manifest.topic_id
+        store.write([(rows.POSITION_KEY, wire.encode_position(position, limits.FORMAT))])
+    return store
 
 
 def _open(folder: Folder, restore: Restore) -> tuple[PartitionStore | None, Position | None]:

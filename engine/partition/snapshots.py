@@ -70,6 +70,7 @@ class Manifest:
     created_at_ms: int
     files: tuple[File, ...]
     format: int = FORMAT
+    moved_from: str = ""  # the topic whose records were copied into this one
 
     @property
     def name(self) -> str:
@@ -143,7 +144,7 @@ def _file(entry: dict[str, Any]) -> File:
 def _check_types(manifest: Manifest) -> None:
     numbers = (manifest.partition, manifest.epoch, manifest.sequence, manifest.offset)
     numbers += (manifest.tail_hash, manifest.incarnation, manifest.created_at_ms)
-    texts = (manifest.application, manifest.topic_id, manifest.engine_version)
+    texts = (manifest.application, manifest.topic_id, manifest.engine_version, manifest.moved_from)
     if not all(type(number) is int for number in numbers):
         raise TypeError("a number is not one")
     if not all(type(text) is str for text in texts):

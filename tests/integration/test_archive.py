@@ -8,7 +8,7 @@ import uuid
 import orjson
 import pytest
 from engine_world import LEDGER, World, until
-from kafka_fixture import delete_topics
+from kafka_fixture import delete_records, delete_topics
 from test_stores import fill, rows
 from typer.testing import CliRunner
 
@@ -17,6 +17,7 @@ from engine.cli.main import app
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.kafka.logs import KafkaLogs
 from engine.settings import LogSettings
+from engine.wire import partition_of
 from engine.world import SystemClock, SystemRandom
 
 runner = CliRunner()
@@ -30,6 +31,7 @@ class Archived(World):
     def __init__(self, folder, log):
         self.name = f"ledger-{uuid.uuid4().hex[:10]}"
         self.log = log
+        self.moved = []
         self.put("ledger", folder / "source")
         self.objects = folder / "snapshots" / self.name
         super().__init__(
@@ -53,16 +55,19 @@ class Archived(World):
         base = self.folder / self.name
         return base / "nodes" / "one" if self.log["kind"] == "kafka" else base / "stores"
 
-    def run(self, *words):
-        environment = {
+    def environment(self):
+        return {
             "NO_COLOR": "1",
             "PARTITA__DATA": str(self.folder),
             "PARTITA__SNAPSHOTS__URL": self.settings["snapshots"]["url"],
             "PARTITA__LOG__KIND": self.log["kind"],
             "PARTITA__LOG__BOOTSTRAP_SERVERS": self.log.get("bootstrap_servers", "127.0.0.1:1"),
+            "PARTITA__LOG__TOPIC_PREFIX": self.log.get("topic_prefix", ""),
         }
+
+    def run(self, *words):
         given = [*map(str, words), str(self.source)]
-        return runner.invoke(app, given, env=environment)
+        return runner.invoke(app, given, env=self.environment())
 
     def said(self, *words):
         result = self.run(*words, "--json")
@@ -72,18 +77,50 @@ class Archived(World):
 
     def begins(self):
         """Return where each partition's own log begins."""
-        if self.log["kind"] == "kafka":
-            logs = self.kafka()
-        else:
-            settings = EmbeddedSettings(self.name, 2, command_retention_ms=None)
-            folder = self.folder / self.name / "log"
-            logs = EmbeddedLogs(folder, settings, SystemClock(), SystemRandom())
+        logs = self.kafka() if self.log["kind"] == "kafka" else self.embedded()
         begins = [logs.event_log(partition).bounds().begin for partition in (0, 1)]
         logs.close()
         return begins
 
+    def embedded(self):
+        settings = EmbeddedSettings(self.name, 2, SEGMENT_BYTES, command_retention_ms=None)
+        folder = self.folder / self.name / "log"
+        return EmbeddedLogs(folder, settings, SystemClock(), SystemRandom())
+
     def kafka(self):
         return KafkaLogs(LogSettings(**self.log), self.name, 2)
+
+    def copied(self, *words):
+        """Copy the log to a new place, where this world is from then on."""
+        environment = self.environment()
+        where = self._elsewhere()
+        given = ["log", "copy", *words, *where, self.source, "--json"]
+        result = runner.invoke(app, [str(word) for word in given], env=environment)
+        assert result.exit_code == 0, result.output
+        return orjson.loads(result.stdout[result.stdout.index("[\n") :])
+
+    def _elsewhere(self):
+        """Move this world, and return the flags that say where to."""
+        self.folder = self.folder.with_name("elsewhere")
+        if self.log["kind"] == "kafka":
+            self.moved.append(self.log)
+            self.log = {**self.log, "topic_prefix": f"new{len(self.moved)}-"}
+            self.settings["log"] = self.log
+            return ["--to-topic-prefix", self.log["topic_prefix"]]
+        return ["--to-data", self.folder]
+
+    def lose(self):
+        """Lose everything of the old place but what lies with the snapshots."""
+        if self.log["kind"] == "kafka":
+            logs = self.kafka()
+            delete_topics(logs)
+            logs.close()
+        shutil.rmtree(self.folder)
+
+    def owners(self):
+        result = self.run("events", "tail", "--all", "-n", 1_000, "-p", 0, "--json")
+        lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+        return [one for one in map(orjson.loads, lines) if one["kind"] == "owner"]
 
     def marked(self):
         """Return once each partition has marked what it has decided last."""
@@ -223,3 +260,99 @@ def test_a_damaged_archive_is_told_and_never_read(world):
     world.begin()
     until(lambda: len(world.node.problems()) == 2)
     assert all("E1303" in problem for problem in world.node.problems().values())
+
+
+def test_a_lost_application_goes_on_in_a_new_place(world):
+    """The drill of engine/docs/operators.md: snapshots and the archive are all that is left."""
+    expected = world.trimmed()
+    old = {one["incarnation"] for one in world.owners()}
+    world.lose()
+    said = world.copied("--from-archive", "--take-snapshots")
+    assert all(one["commands"] == 0 for one in said)
+    world.start()
+    assert rows(world) == expected
+    assert world.count("snapshots", "restores") == 2
+    fill(world, 8)
+    world.stop()
+    assert world.said("verify", "--settled")["sound"]
+    new = {one["incarnation"] for one in world.owners()}
+    assert len(new - old) == 1
+
+
+def test_a_copy_takes_commands_along_that_nobody_has_decided(world):
+    world.start()
+    fill(world, 8)
+    expected = rows(world)
+    world.stop()
+    value = orjson.dumps(
+        {"command_id": str(uuid.uuid4()), "name": "move", "args": {"amount": 1_000}}
+    )
+    logs = world.kafka() if world.log["kind"] == "kafka" else world.embedded()
+    partition = partition_of(b"east", 2)
+    ticket = logs.commands.publish(partition, b"east", value)
+    until(lambda: logs.wait(20) or any(one.ticket == ticket for one in logs.commands.published()))
+    logs.close()
+    said = world.copied()
+    assert sum(one["commands"] for one in said) == 1
+    world.start()
+    balance = expected["east"][1]["balance"] + 1_000
+    until(lambda: rows(world)["east"][1]["balance"] == balance)
+    world.stop()
+    assert world.said("verify", "--settled")["sound"]
+
+
+def test_a_copy_never_goes_into_logs_that_hold_something(world):
+    world.start()
+    fill(world, 4)
+    world.stop()
+    environment = world.environment()
+    world.copied()
+    kafka = world.log["kind"] == "kafka"
+    there = ["--to-topic-prefix", "new1-"] if kafka else ["--to-data", str(world.folder)]
+    refused = runner.invoke(app, ["log", "copy", *there, str(world.source)], env=environment)
+    assert refused.exit_code == 2
+    assert "E1001" in refused.output
+
+
+def test_topics_that_were_deleted_and_made_again_are_found_out(world):
+    world.start()
+    fill(world, 8)
+    world.snapshot(0)
+    world.stop()
+    if world.log["kind"] == "kafka":
+        logs = world.kafka()
+        delete_topics(logs)
+        logs.close()
+    else:
+        shutil.rmtree(world.folder / world.name / "log")
+    world.begin()
+    until(lambda: len(world.node.problems()) == 2)
+    # The stores are ahead of an empty log, or of another topic: never folded on, never replaced.
+    codes = {problem.split()[0] for problem in world.node.problems().values()}
+    assert codes <= {"E1203", "E1204"}
+    assert not list(world.stores.glob("*.broken-*"))
+
+
+def test_commands_that_expired_undecided_are_counted_and_stop_the_partition(world):
+    world.start()
+    fill(world, 8)
+    world.stop()
+    logs = world.kafka() if world.log["kind"] == "kafka" else world.embedded()
+    partition = partition_of(b"east", 2)
+    for _ in range(40):
+        value = {"command_id": str(uuid.uuid4()), "name": "move", "args": {"amount": 1}}
+        ticket = logs.commands.publish(partition, b"east", orjson.dumps(value))
+    seen = []
+    until(lambda: logs.wait(20) or seen.extend(logs.commands.published()) or len(seen) == 40)
+    assert ticket in {one.ticket for one in seen}
+    end = logs.command_log(partition).bounds().end
+    if world.log["kind"] == "kafka":
+        delete_records(logs, "commands", partition, end - 2)
+    else:
+        logs.trim("commands", partition, end - 2)
+    begin = logs.command_log(partition).bounds().begin
+    logs.close()
+    world.begin()
+    (problem,) = until(lambda: world.node.problems().values())
+    assert problem.startswith("E1305")
+    assert f"begins at offset {begin}" in problem
