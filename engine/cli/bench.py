@@ -58,6 +58,26 @@ def commands(
 
 
 @app.command()
+def snapshots(
+    state_mb: Annotated[
+        list[int] | None, typer.Option(min=1, help="State of a partition; repeatable.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 3,
+    to: Annotated[
+        str, typer.Option("--snapshots", help="file:/// or s3://; none = a folder.")
+    ] = "",
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """Checkpoints and snapshots under writes, and restores."""
+    from engine.bench.snapshots import Asked, run  # noqa: PLC0415 - a case loads when it is used
+
+    asked = Asked(tuple(state_mb or [100]), rounds, to)
+    report("snapshots", run(asked), json=json, keep=keep, results=results)
+
+
+@app.command()
 def failover(
     fault: Annotated[
         list[str] | None, typer.Option(help="kill, term, pause or rolling; repeatable.")
