@@ -83,9 +83,9 @@ class Shapes:
         access = _ACCESS[abi.ACCESS[field.kind]]
         is_column = isinstance(field, KeyColumn)
         nullable = isinstance(field, Field) and field.nullable
-        return struct.pack(
-            "<IH4BH", shape, number, access, _KIND[field.kind], nullable, is_column, 0
-        )
+        typed = shape << 2 | access
+        kind = _KIND[field.kind]
+        return struct.pack("<IIH4BH", typed, shape, number, access, kind, nullable, is_column, 0)
 
     def place(self, field: Field | KeyColumn) -> tuple[int, int]:
         """Return the shape of a field, and its number there."""

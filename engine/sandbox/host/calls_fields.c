@@ -11,11 +11,16 @@ static inline Cell *cell_of(u32 h)
 
 static inline const Ref *ref_of(u32 f)
 {
-    static const Ref none = {.shape = NONE - 1, .access = A_NONE};
+    static const Ref none = {.typed = NONE - 9, .shape = NONE - 1, .access = A_NONE};
     return LIKELY(f < call.ref_count) ? &call.refs[f] : &none;
 }
 
 static COLD void misused(void) { poison(R_CALL); }
+
+static inline bool is_plain(const Cell *cell, const Ref *ref, u32 access)
+{
+    return LIKELY(ref->typed == (cell->shape << 2 | access));
+}
 
 /* Where a value lies: in the cell's own group, or among the columns of a row that a scan found. */
 static COLD i64 *odd_slot(const Cell *cell, const Ref *ref)
@@ -29,26 +34,31 @@ static COLD i64 *odd_slot(const Cell *cell, const Ref *ref)
     return &zero;
 }
 
-static inline i64 *slot_of(const Cell *cell, const Ref *ref, u32 access)
+static COLD i64 *other_slot(const Cell *cell, const Ref *ref, u32 access)
 {
-    if (LIKELY(cell->shape == ref->shape && ref->access == access)) {
-        return &cell->slots[ref->field];
-    }
     return ref->access == access ? odd_slot(cell, ref) : odd_slot(cell, ref_of(NONE));
 }
 
-EXPORT("get_i64") i64 get_i64(u32 h, u32 f) { return *slot_of(cell_of(h), ref_of(f), A_I64); }
+/* The commonest call: both bounds and the type are right, and it is a load. */
+static inline i64 *slot_of(u32 h, u32 f, u32 access)
+{
+    const Ref *ref = ref_of(f);
+    const Cell *cell = cell_of(h);
+    return is_plain(cell, ref, access) ? &cell->slots[ref->field] : other_slot(cell, ref, access);
+}
+
+EXPORT("get_i64") i64 get_i64(u32 h, u32 f) { return *slot_of(h, f, A_I64); }
 
 EXPORT("get_f64") f64 get_f64(u32 h, u32 f)
 {
     f64 number;
-    copy(&number, slot_of(cell_of(h), ref_of(f), A_F64), 8);
+    copy(&number, slot_of(h, f, A_F64), 8);
     return number == 0 ? 0 : number; /* -0.0 reads as 0.0 */
 }
 
 EXPORT("get_bytes") u32 get_bytes(u32 h, u32 f, u32 to, u32 capacity)
 {
-    Text text = slot_text(*slot_of(cell_of(h), ref_of(f), A_BYTES));
+    Text text = slot_text(*slot_of(h, f, A_BYTES));
     if (LIKELY(text.length <= capacity && !call.poisoned)) {
         to_guest(to, bytes_at(text.at), text.length);
     }
@@ -140,7 +150,7 @@ static inline void mark(const Cell *cell, const Ref *ref)
 static inline Cell *writable(u32 h, const Ref *ref, u32 access)
 {
     Cell *cell = cell_of(h);
-    if (UNLIKELY(cell->shape != ref->shape || ref->access != access || !cell->writable)) {
+    if (UNLIKELY(!is_plain(cell, ref, access) || !cell->writable)) {
         return misused(), NULL;
     }
     mark(cell, ref);
@@ -213,6 +223,7 @@ EXPORT("read") u32 read_fields_of(u32 h, u32 number, u32 to, u32 capacity)
     if (UNLIKELY(cell->shape != p->shape)) return misused(), 0;
     const Ref *ref = FROM(p->refs, Ref, 0);
     u32 size = p->size;
+    static u8 together[1024];
     i64 head[1 + PLAN_FIELDS_MAX];
     u64 nulls = 0;
     for (u32 i = 0; i < p->refs.count; i++) {
@@ -228,12 +239,18 @@ EXPORT("read") u32 read_fields_of(u32 h, u32 number, u32 to, u32 capacity)
     }
     head[0] = (i64)nulls;
     if (size > capacity) return size;
-    to_guest(to, head, p->size);
+    /* One copy where it is short: what a copy between memories costs is mostly its beginning. */
+    u8 *at = size <= sizeof together ? together : bump(size);
+    if (call.poisoned) return 0;
+    u8 *end = at + p->size;
+    copy(at, head, p->size);
     for (u32 i = 0; i < p->refs.count; i++) {
         if (ref[i].access != A_BYTES || nulls >> i & 1) continue;
         Text text = slot_text(cell->slots[ref[i].field]);
-        to_guest(to + slot_text(head[1 + i]).at, bytes_at(text.at), text.length);
+        copy(end, bytes_at(text.at), text.length);
+        end += text.length;
     }
+    to_guest(to, at, size);
     return size;
 }
 

@@ -133,8 +133,14 @@ typedef struct {
 
 typedef struct { Span fields; i64 fingerprint; u32 simple; u32 words; } Shape; /* words of nulls */
 
-/* What a guest's ordinal means: a field of a shape. */
-typedef struct { u32 shape; u16 field; u8 access, kind; u8 nullable, is_column; u16 reserved; } Ref;
+/* What a guest's ordinal means: a field of a shape. `typed` is shape << 2 | access, so that one
+ * comparison with a cell's shape finds both right. */
+typedef struct {
+    u32 typed, shape;
+    u16 field;
+    u8 access, kind, nullable, is_column;
+    u16 reserved;
+} Ref;
 typedef struct { Span refs; u32 shape, size; } Plan; /* fields (as Ref) of a whole-record call */
 
 typedef struct {
