@@ -9,24 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.sandbox import wasm_imports
-from engine.sandbox.sdk.build import build_all
 from engine.sandbox.testkit import TestKit
 
 FOLDER = Path(__file__).parents[2] / "topology" / "bank"
 DAY_MS = 86_400_000
-
-
-@pytest.fixture(scope="session")
-def bank() -> Path:
-    build_all(FOLDER)
-    return FOLDER
-
-
-@pytest.fixture
-def kit(bank):
-    kit = TestKit(bank)
-    yield kit
-    kit.close()
 
 
 def test_open_credit_debit(kit):
@@ -79,7 +65,7 @@ def test_the_statement_is_in_order_of_days(kit):
 
 
 @pytest.mark.parametrize(("command", "amount"), [("credit", 5), ("debit", 5)])
-def test_exactly_13_host_calls(bank, monkeypatch, command, amount):
+def test_exactly_13_host_calls(built, monkeypatch, command, amount):
     calls: Counter[str] = Counter()
     run = wasm_imports.Imports.begin
 
@@ -94,7 +80,7 @@ def test_exactly_13_host_calls(bank, monkeypatch, command, amount):
             setattr(call, name, wrapped)
         run(self, call, memory)
 
-    kit = TestKit(bank)
+    kit = TestKit(built)
     kit.send("a", "open", {"owner": "Ada"})
     kit.send("a", "credit", {"amount": 100})
     # Without projectors, so that only the command's own calls are counted.
@@ -115,8 +101,8 @@ STEPS = st.tuples(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(STEPS, max_size=25))
-def test_any_commands_agree_with_a_model(bank, steps):
-    kit = TestKit(bank)
+def test_any_commands_agree_with_a_model(built, steps):
+    kit = TestKit(built)
     balances: dict[str, int] = {}
     entries: dict[str, list[int]] = {}
     for workspace, command, amount in steps:

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.sandbox.sdk.build import build_all
-from engine.sandbox.testkit import TestKit
-
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "loadtest"))
 flights = pytest.importorskip("flights")
@@ -17,19 +14,6 @@ KEY = {"day": "2013-01-01", "number": 1, "origin": "JFK"}
 PLANNED = {**KEY, "dest": "BOS", "carrier": "B6", "miles": 187}
 DEPARTED = {**KEY, "departed_at": "2013-01-01T12:10:00.000Z"}
 ARRIVED = {**KEY, "arrived_at": "2013-01-01T12:55:00.000Z", "air_minutes": 45}
-
-
-@pytest.fixture(scope="session")
-def folder() -> Path:
-    build_all(FOLDER)
-    return FOLDER
-
-
-@pytest.fixture
-def kit(folder):
-    kit = TestKit(folder)
-    yield kit
-    kit.close()
 
 
 def plan(kit, **changed):

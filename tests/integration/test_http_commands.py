@@ -1,6 +1,6 @@
 """Commands over HTTP, from a request to its outcome, on a real node."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,25 +21,6 @@ from engine.world import SystemClock, derived_id, uuid7_time_ms
 
 pytestmark = pytest.mark.anyio
 BASE = "/v1/workspaces/{}/commands/{}"
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    running = start_node(tmp_path_factory.mktemp("node"))
-    wait_ready(running)
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def http(node: Node) -> AsyncIterator[httpx.AsyncClient]:
-    async with client(node) as made:
-        yield made
 
 
 async def put(

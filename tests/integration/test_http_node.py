@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jsonschema_rs
 import pytest
-from http_world import Bent, client, start_node, wait_ready
+from http_world import Bent, client
 
 from engine import limits
 from engine.errors import CATALOG
@@ -22,25 +21,6 @@ from engine.store.rocks import RocksStore, StoreMemory
 from engine.telemetry.names import METRICS
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    running = start_node(tmp_path_factory.mktemp("node"))
-    wait_ready(running)
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def http(node: Node) -> AsyncIterator[httpx.AsyncClient]:
-    async with client(node) as made:
-        yield made
 
 
 async def test_live_is_live(http: httpx.AsyncClient) -> None:

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from http_world import Bent, client, http_settings, start_node, wait_ready
+from http_world import Bent, client, http_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,25 +19,6 @@ from engine.partition.reading import PartitionReader
 
 pytestmark = pytest.mark.anyio
 W = "/v1/workspaces/{}"
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    running = start_node(tmp_path_factory.mktemp("node"))
-    wait_ready(running)
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-async def http(node: Node) -> AsyncIterator[httpx.AsyncClient]:
-    async with client(node) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

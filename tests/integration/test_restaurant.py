@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from engine.application import Application
 from engine.application.building import Parts, build, schema_files
 from engine.application.manifest import parse_manifest
-from engine.sandbox.sdk.build import build_all
 from engine.sandbox.testkit import KitOutcome, TestKit
 
 FOLDER = Path(__file__).parents[2] / "topology" / "restaurant"
@@ -51,12 +50,6 @@ class House:
 
 def _create(type_: str, id_: int, **fields: Any) -> dict[str, Any]:
     return {"op": "create", "type": type_, "id": id_, "fields": fields}
-
-
-@pytest.fixture(scope="session")
-def built() -> Path:
-    build_all(FOLDER)
-    return FOLDER
 
 
 @pytest.fixture
