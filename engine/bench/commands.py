@@ -54,6 +54,7 @@ def run(asked: Asked) -> dict[str, Any]:
             nodes.wait_outcomes(total)
             warm = opened + int(asked.commands * WARM_SHARE)
             window = nodes.window(warm, total)
+            nodes.check_accepted()
             latencies = [
                 _latency(place, nodes, workload, asked, rate)
                 for rate in asked.rates
@@ -88,7 +89,7 @@ def _latency(
     count = int(rate * asked.latency_s)
     if isinstance(place, places.KafkaPlace):
         return through_log(place, workload, workload.credits(count), rate).row()
-    return nodes.workers[0].latency(
+    return nodes.workers[0].ask(
         folder=str(asked.folder), accounts=asked.accounts, commands=count, rate=rate
     )
 

@@ -55,6 +55,7 @@ def _case(asked: Asked, accounts: int, choice: str) -> dict[str, Any]:
             nodes.wait_owned()
             nodes.wait_outcomes(asked.commands)
             window = nodes.window(int(asked.commands * WARM_SHARE), asked.commands)
+            nodes.check_accepted()
     return {
         "rows": accounts,
         "choice": choice,

@@ -17,7 +17,7 @@ from engine.errors import UnavailableError
 READY_S = 120.0
 STALLED_S = 60.0
 STOP_S = 30.0
-LATENCY_S = 120.0
+ANSWER_S = 120.0
 _POLL_S = 0.02
 
 Sample = dict[str, Any]
@@ -44,7 +44,7 @@ class Worker:
         self.name = name
         self.url = ""
         self.samples: list[Sample] = []
-        self._latencies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         command = [sys.executable, "-m", "engine.bench.worker"]
         self._process = subprocess.Popen(  # noqa: S603 - this very interpreter and our own module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -62,8 +62,8 @@ class Worker:
             found = orjson.loads(line)
             if "url" in found:
                 self.url = found["url"]
-            elif "latency" in found:
-                self._latencies.put(found["latency"])
+            elif "answer" in found:
+                self._answers.put(found["answer"])
             else:
                 self.samples.append(found)
 
@@ -75,12 +75,12 @@ class Worker:
             raise UnavailableError("E1402", what, "Its own words stand above")
         return self.samples[-1] if self.samples else {"owned": {}, "folded": {}}
 
-    def latency(self, **asked: Any) -> dict[str, Any]:
-        """Have the node measure latency from inside (worker.answer)."""
+    def ask(self, **asked: Any) -> dict[str, Any]:
+        """Ask the node from inside (worker.answer)."""
         assert self._process.stdin is not None
         self._process.stdin.write(orjson.dumps(asked) + b"\n")
         self._process.stdin.flush()
-        return self._latencies.get(timeout=LATENCY_S)
+        return self._answers.get(timeout=ANSWER_S)
 
     def stop(self) -> None:
         """Let the node hand over and end; kill it if that takes too long."""
@@ -138,6 +138,12 @@ class Nodes:
                 what = f"{now} of {total} outcomes, none since {STALLED_S:.0f} s"
                 raise UnavailableError("E1402", what)
             time.sleep(_POLL_S)
+
+    def check_accepted(self) -> None:
+        """Refuse figures of rejections: they cost less than what was to be measured."""
+        rejected = sum(worker.ask()["rejected"] for worker in self.workers)
+        if rejected:
+            raise UnavailableError("E1402", f"{rejected} commands were rejected, none should be")
 
     def _wait(self, done: Callable[[], bool], what: str, most_s: float) -> None:
         deadline_s = time.monotonic() + most_s

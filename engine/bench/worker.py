@@ -1,8 +1,8 @@
 """A node in a process of its own, watched from inside: how far each partition is, and what it cost.
 
 `python -m engine.bench.worker`: settings as JSON on the first line of stdin, then samples as JSON
-lines on stdout, until stdin ends; further lines of stdin ask for latencies. The clock of the
-samples is the machine's, so that those of several processes can be put together.
+lines on stdout, until stdin ends; further lines of stdin ask for more. The clock of the samples is
+the machine's, so that those of several processes can be put together.
 """
 
 import queue
@@ -50,10 +50,14 @@ def _write(line: dict[str, Any]) -> None:
 
 
 def answer(engine: Engine, asked: dict[str, Any]) -> None:
-    """Measure latency from inside, where there is no log that others can read."""
+    """Say how many commands were rejected, or measure latency where nobody else can read a log."""
+    if not asked:
+        counters = engine.node.statistics().values()
+        _write({"answer": {"rejected": sum(each.get("rejected", 0) for each in counters)}})
+        return
     workload = Bank(Path(asked["folder"]), asked["accounts"])
     latency = through_node(engine.node, workload.credits(asked["commands"]), asked["rate"])
-    _write({"latency": latency.row()})
+    _write({"answer": latency.row()})
 
 
 def main() -> None:

@@ -37,6 +37,23 @@ def machine_(json: Json = False) -> None:
     output.show(machine(), json=json)
 
 
+@app.command("host-call")
+def host_call(
+    host: Annotated[
+        list[str] | None, typer.Option(help="State host; repeatable; none = all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often; the median counts.")] = 9,
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """Measure host calls of an extension, beside a bare call between WASM modules."""
+    from engine.bench.host_call import HOSTS, Asked, run  # noqa: PLC0415 - loads when it is used
+
+    asked = Asked(hosts=tuple(host or HOSTS), rounds=rounds)
+    report("host-call", run(asked), json=json, keep=keep, results=results)
+
+
 @app.command()
 def commands(
     log: Log = "kafka",
