@@ -308,6 +308,14 @@ CATALOG: dict[str, tuple[str, str, str]] = {
         "The bucket or the folder can't be reached, or refuses the credentials.",
         "Nodes go on without it and try again. Check its address, the credentials, the disk.",
     ),
+    "E1408": (
+        "A node has not handed everything over yet",
+        "It drains, and some of its partitions could not be released in the time that was given.",
+        (
+            "It goes on by itself: `partita node show` says how many are left. Kept for long, the "
+            "broker is away, or the store is slow: the node's log says which."
+        ),
+    ),
     "E1501": (
         "The audit found a difference",
         "A promise doesn't hold between the topics and the stores.",

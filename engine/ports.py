@@ -298,6 +298,10 @@ class Membership(Protocol):
         """Say that a revoked partition is let go, so that a waiting group may go on."""
         ...
 
+    def pause(self, *, paused: bool) -> None:
+        """Leave the group for the time being, or join it again; saying it twice is harmless."""
+        ...
+
     def close(self) -> None:
         """Leave the group, so that it need not wait for a time-out."""
         ...

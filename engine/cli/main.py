@@ -27,6 +27,7 @@ class Word(NamedTuple):
 WORDS = {
     "dev": Word("engine.cli.dev", "app", "Run an application on this machine, without a broker."),
     "serve": Word("engine.cli.serve", "app", "Run a node of an application."),
+    "node": Word("engine.cli.node", "app", "Nodes: list, reload, drain, resume."),
     "app": Word("engine.cli.app", "app", "Check, show and compare applications."),
     "extension": Word("engine.cli.extension", "app", "Build, check and list extensions."),
     "kafka": Word("engine.cli.kafka", "app", "A real local Apache Kafka: up, down, status."),

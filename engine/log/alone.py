@@ -9,15 +9,25 @@ class StaticMembership:
     """All partitions, given once."""
 
     def __init__(self, partitions: int) -> None:
-        self._change = MembershipChange(assigned=tuple(range(partitions)))
+        self._all = tuple(range(partitions))
+        self._paused = False
+        self._change = MembershipChange(assigned=self._all)
 
     def poll(self) -> MembershipChange:
-        """Return all partitions at the first call, no change from then on."""
+        """Return all partitions once, no change from then on."""
         change, self._change = self._change, MembershipChange()
         return change
 
     def released(self, partition: int) -> None:
         """Nobody waits for a partition here."""
+
+    def pause(self, *, paused: bool) -> None:
+        """Take all partitions back, or give them again."""
+        if paused is not self._paused:
+            self._paused = paused
+            self._change = (
+                MembershipChange((), self._all) if paused else MembershipChange(self._all)
+            )
 
     def close(self) -> None:
         """There is no group to leave."""

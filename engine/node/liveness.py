@@ -187,7 +187,8 @@ class Liveness:
         Who holds one `already` keeps it until those that are to hold one are ready.
         """
         owner = self._owners.get(partition)
-        present = {peer.beat.node for peer in self._heard(now_ms, limits.PEER_GONE_MS)}
+        heard = self._heard(now_ms, limits.PEER_GONE_MS)
+        present = {peer.beat.node for peer in heard if not peer.beat.draining}
         present.add(self._node)
         if owner is not None:
             present.discard(owner.node)

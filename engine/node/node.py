@@ -135,6 +135,7 @@ class Node:
         self._look_at_ms = now_ms + LOOK_MS
         self._liveness.hear(self._parts.directory.peers(), now_ms)
         self.operations.look(self.peers())
+        self._parts.membership.pause(paused=self.operations.draining)
         self._placement.leaving = self._stopping.is_set() or self.operations.draining
         self._wanted = self._placement.wanted(self._replicas, now_ms)
         self._placement.steer(self._replicas, self._wanted, now_ms)

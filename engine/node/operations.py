@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from engine import limits
 from engine.application import Application
 from engine.application.compat import diff
 from engine.errors import ApplicationError
@@ -91,8 +92,10 @@ class Operations:
             if lacking != set(loaded.lacking):
                 lacks = tuple(sorted(lacking))
                 self.loaded = Loaded(loaded.application, lacks, loaded.force)
-        for replica in self._replicas.values():
+        for partition, replica in self._replicas.items():
             replica.deploying.loaded = self.loaded
+            index = replica.serving.index if replica.serving else 0
+            replica.deploying.behind = _behind(live, partition, index)
         self._tell()
 
     def _tell(self) -> None:
@@ -121,6 +124,18 @@ class Operations:
         """Return how many partitions this node has not let go of."""
         letting = {Phase.OWNING, Phase.RELEASING}
         return sum(replica.phase in letting for replica in list(self._replicas.values()))
+
+
+def _behind(live: Sequence[NodeBeat], partition: int, index: int) -> tuple[str, ...]:
+    """Return the standbys of a partition that can't follow a Switch at once."""
+    return tuple(
+        beat.node
+        for beat in live
+        for held in beat.partitions
+        if held.partition == partition
+        and held.role == "standby"
+        and (held.application < index or held.unbuilt > limits.BUILD_PAUSE_RECORDS)
+    )
 
 
 def _check(partition: int, serving: Application, application: Application) -> None:

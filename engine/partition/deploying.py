@@ -32,6 +32,7 @@ class Deploying:
 
     def __init__(self, loaded: Loaded, clock: Clock) -> None:
         self.loaded = loaded
+        self.behind: tuple[str, ...] = ()  # standbys that have not built what waits
         self.reason = ""  # why what is loaded is not in force, for people
         self._clock = clock
         self._compared: tuple[bytes, bytes] | None = None  # whose difference is known
@@ -62,7 +63,8 @@ class Deploying:
     def between(self, follower: Follower, processor: Processor) -> bytes | None:
         """Return the record to write now; let the walk take no more while one is about to be."""
         due = self._due(follower)
-        projector = None if due else follower.builder.nearly()
+        # A standby that lacks the build would have to finish it before it could take over.
+        projector = None if due or self.behind else follower.builder.nearly()
         processor.taking = not due and (projector is None or not self._may_pause())
         if not processor.quiet:
             return None

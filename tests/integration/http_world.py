@@ -163,6 +163,9 @@ class Everything:
     def released(self, partition: int) -> None:
         pass
 
+    def pause(self, *, paused: bool) -> None:
+        pass
+
     def announce(self, beat: NodeBeat) -> None:
         self.beats = [beat]
 

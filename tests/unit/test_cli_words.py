@@ -38,6 +38,7 @@ Options:
 Commands:
   dev        Run an application on this machine, without a broker.
   serve      Run a node of an application.
+  node       Nodes: list, reload, drain, resume.
   app        Check, show and compare applications.
   extension  Build, check and list extensions.
   kafka      A real local Apache Kafka: up, down, status.
@@ -63,7 +64,8 @@ Commands:
 
 
 @pytest.mark.parametrize(
-    "words", [("events",), ("load",), ("command",), ("view",), ("record",), ("partition",)]
+    "words",
+    [("events",), ("load",), ("command",), ("view",), ("record",), ("partition",), ("node",)],
 )
 def test_a_noun_alone_shows_its_verbs(words):
     result = run(*words, "--help")

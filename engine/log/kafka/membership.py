@@ -34,6 +34,7 @@ class KafkaMembership:
         self._asked: set[int] = set()  # revoked, told, and not released yet
         self._lost = False
         self._closing = threading.Event()
+        self._paused = False
         self._rebalances = 0
         self._errors = 0
         self._messages = 0  # none, as everything is paused
@@ -58,6 +59,10 @@ class KafkaMembership:
             self._asked.discard(partition)
             self._changed.notify_all()
 
+    def pause(self, *, paused: bool) -> None:
+        """Leave the group for the time being, or join it again."""
+        self._paused = paused
+
     def statistics(self) -> dict[str, int]:
         """Return counters."""
         return {
@@ -76,14 +81,18 @@ class KafkaMembership:
 
     def _run(self) -> None:
         while not self._closing.is_set():
+            paused = self._paused
             try:
-                self._consumer.subscribe(
-                    [self._topic],
-                    on_assign=self._on_assign,
-                    on_revoke=self._on_revoke,
-                    on_lost=self._on_lost,
-                )
-                self._poll_group()
+                if paused:
+                    self._consumer.unsubscribe()
+                else:
+                    self._consumer.subscribe(
+                        [self._topic],
+                        on_assign=self._on_assign,
+                        on_revoke=self._on_revoke,
+                        on_lost=self._on_lost,
+                    )
+                self._poll_group(paused=paused)
             except (KafkaException, EngineError) as fault:
                 # Membership is a proposal: without it this node keeps what it has.
                 self._errors += 1
@@ -94,8 +103,9 @@ class KafkaMembership:
         except KafkaException as fault:
             _log.info("leaving the group: %s", reason(fault))
 
-    def _poll_group(self) -> None:
-        while not self._closing.is_set():
+    def _poll_group(self, *, paused: bool) -> None:
+        # Polled while out of the group, too: so it is told of what leaving has taken.
+        while not self._closing.is_set() and paused is self._paused:
             message = self._consumer.poll(POLL_S)
             if message is None:
                 continue
