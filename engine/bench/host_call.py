@@ -9,7 +9,6 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from engine import wire
 from engine.application import Application
 from engine.application.schema import encode
 from engine.bench.bank import built
+from engine.bench.hosts import HOSTS
 from engine.errors import EngineError
 from engine.model import Batch, Decided, HostState, Input, Position
 from engine.ports import StateHost
@@ -87,15 +87,6 @@ def run(asked: Asked) -> dict[str, Any]:
         "reads_3000_us_by_host": reads_us,
         "cases": cases,
     }
-
-
-def _python() -> StateHost:
-    from engine.assembly import python_host  # noqa: PLC0415 - the host that is asked for
-
-    return python_host()
-
-
-HOSTS: dict[str, Callable[[], StateHost]] = {"python": _python}
 
 
 class HostBench:

@@ -20,13 +20,14 @@ from engine.application import Application, rows
 from engine.application.generations import Views
 from engine.assembly import build_replica
 from engine.bench import bank, places
+from engine.bench.hosts import HOSTS
 from engine.errors import UnavailableError
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.kafka.logs import KafkaLogs
 from engine.log.objects import FolderObjects
 from engine.model import Batch, Decided, HostState, Input, Phase, Position, Stage
 from engine.partition.replica import Identity, Replica
-from engine.ports import Logs, Statistics
+from engine.ports import Logs, StateHost, Statistics
 from engine.settings import LogSettings
 from engine.store.rocks import RocksStore, StoreMemory
 from engine.world import SystemClock, SystemRandom
@@ -146,23 +147,27 @@ class Stages:
 
 
 def run(
-    log: str, commands: int, accounts: int, folder: Path, *, profile: bool = False
+    log: str, commands: int, accounts: int, folder: Path, *, host: str = "", profile: bool = False
 ) -> dict[str, Any]:
-    """Measure; return the case's keys."""
+    """Measure; return the case's keys. Without a `host`, the stand-in takes its place."""
     workload = bank.Bank(folder, accounts)
     with places.place(log, workload.application) as place:
+        opened = place.load(workload.opens())
         place.load(workload.credits(commands))
         logs, data = _connect(place, workload.application), place.folder / "walk"
         stages, profiler = Stages(), cProfile.Profile() if profile else None
-        replicas = list(_replicas(logs, workload, data, stages))
+        make = HOSTS[host] if host else lambda: StandIn(workload)
+        replicas = list(_replicas(logs, workload, data, stages, make))
         try:
             _until(replicas, logs, lambda: all(one.phase is Phase.OWNING for one in replicas))
-            before = sum(one.held().sequence for one in replicas)
+            _until(replicas, logs, lambda: _applied(replicas) >= opened)
+            before, left = _applied(replicas), opened + commands
+            commands = left - before
             stages.begin()
             began_s, cpu_ns = time.perf_counter(), time.process_time_ns()
             if profiler:
                 profiler.enable()
-            _until(replicas, logs, lambda: _applied(replicas) - before >= commands)
+            _until(replicas, logs, lambda: _applied(replicas) >= left)
             if profiler:
                 profiler.disable()
             seconds, cpu_ns = time.perf_counter() - began_s, time.process_time_ns() - cpu_ns
@@ -176,6 +181,7 @@ def run(
         _told(profiler)
     return {
         "log": log,
+        "host": host or "stand-in",
         "commands": commands,
         "accounts": accounts,
         "commands_per_batch": round(commands / max(stages.batches, 1), 1),
@@ -200,7 +206,9 @@ def _connect(place: places.Place, application: Application) -> Logs:
     return EmbeddedLogs(folder, wanted, SystemClock(), SystemRandom())
 
 
-def _replicas(logs: Logs, workload: bank.Bank, data: Path, stages: Stages) -> Iterator[Replica]:
+def _replicas(
+    logs: Logs, workload: bank.Bank, data: Path, stages: Stages, make: Callable[[], StateHost]
+) -> Iterator[Replica]:
     memory, clock, random = StoreMemory(), SystemClock(), SystemRandom()
     content = FolderObjects(data / "content")
     for partition in range(workload.partitions):
@@ -210,7 +218,7 @@ def _replicas(logs: Logs, workload: bank.Bank, data: Path, stages: Stages) -> It
             RocksStore(data / "stores" / str(partition), memory),
             content,
             replies=logs.replies,
-            host=StandIn(workload),
+            host=make(),
             clock=clock,
             random=random,
             observer=stages,

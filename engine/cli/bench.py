@@ -48,7 +48,8 @@ def host_call(
     results: Results = RESULTS,
 ) -> None:
     """Measure host calls of an extension, beside a bare call between WASM modules."""
-    from engine.bench.host_call import HOSTS, Asked, run  # noqa: PLC0415 - loads when it is used
+    from engine.bench.host_call import Asked, run  # noqa: PLC0415 - a case loads when it is used
+    from engine.bench.hosts import HOSTS  # noqa: PLC0415
 
     asked = Asked(hosts=tuple(host or HOSTS), rounds=rounds)
     report("host-call", run(asked), json=json, keep=keep, results=results)
@@ -177,15 +178,16 @@ def walk(
     count: Annotated[int, typer.Option(min=100, help="How many commands wait.")] = 200_000,
     accounts: Annotated[int, typer.Option(min=1, help="How many accounts.")] = 10_000,
     application: Application = FOLDER,
+    host: Annotated[str, typer.Option("--host", help="wasm or python; none: a stand-in.")] = "",
     profile: Annotated[bool, typer.Option("--profile", help="Profile it, to stderr.")] = False,
     json: Json = False,
     keep: Keep = False,
     results: Results = RESULTS,
 ) -> None:
-    """Processor time a command of each stage, with a stand-in for the state host."""
+    """Processor time a command of each stage, by default with a stand-in for the state host."""
     from engine.bench.walk import run  # noqa: PLC0415 - a case loads when it is used
 
-    made = run(log, count, accounts, application, profile=profile)
+    made = run(log, count, accounts, application, host=host, profile=profile)
     report("walk", made, json=json, keep=keep, results=results)
 
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.bench import bank, bare_loop, host_call
+from engine.bench.hosts import HOSTS
 from engine.cli.main import app
 
 FOLDER = Path(__file__).parents[2] / "topology" / "bank"
@@ -57,13 +58,13 @@ def test_query() -> None:
 
 
 def test_host_call() -> None:
-    asked = host_call.Asked(tuple(host_call.HOSTS), calls=(100, 100), commands=2, rounds=1)
+    asked = host_call.Asked(tuple(HOSTS), calls=(100, 100), commands=2, rounds=1)
     document = host_call.run(asked)
     assert [(case["host"], case["name"]) for case in document["cases"]] == [
-        (host, name) for host in host_call.HOSTS for name in host_call.NAMES
+        (host, name) for host in HOSTS for name in host_call.NAMES
     ]
     assert document["bare_call_ns"] > 0
-    assert set(document["reads_3000_us_by_host"]) == set(host_call.HOSTS)
+    assert set(document["reads_3000_us_by_host"]) == set(HOSTS)
 
 
 def test_walk_and_what_is_kept_of_it(tmp_path: Path) -> None:
