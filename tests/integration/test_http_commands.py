@@ -42,6 +42,21 @@ def check_problem(response: httpx.Response, status: int, code: str) -> dict[str,
     return body
 
 
+async def test_a_retry_by_a_command_s_old_name_gets_the_first_outcome(
+    http: httpx.AsyncClient,
+) -> None:
+    workspace, headers = str(uuid4()), {"Idempotency-Key": "one"}
+    path = BASE.format(workspace, "store")
+    first = (await http.post(path, json={"count": 1}, headers=headers)).json()
+    again = (await http.post(path, json={"count": 1}, headers=headers)).json()
+    assert (first["code"], first["duplicate"], again["duplicate"]) == ("", False, True)
+    assert again["result"] == first["result"]
+    event = (await http.get(f"/v1/workspaces/{workspace}/events")).json()["events"][0]
+    assert (event["command"], event["args"]["count"]) == ("store", 1)
+    other = await put(http, workspace, headers, count=1)
+    check_problem(other, 409, "id_conflict")
+
+
 async def test_an_accepted_command_is_answered_with_its_place_and_result(
     http: httpx.AsyncClient,
 ) -> None:
