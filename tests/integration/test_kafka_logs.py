@@ -413,3 +413,17 @@ def test_a_port_nobody_listens_on_is_unavailable(monkeypatch):
     monkeypatch.setattr("engine.log.kafka.topics.REQUEST_TIMEOUT_S", 0.5)
     with pytest.raises(UnavailableError):
         connected(f"127.0.0.1:{free_ports(1)[0]}")
+
+
+def test_a_seek_to_where_it_stands_keeps_what_was_read_ahead(logs):
+    log = logs.event_log(0)
+    log.append([b"k"] * 20, [b"%d" % at for at in range(20)])
+    reports_of(logs, log, 1)
+    log.seek(0)
+    settle(logs, lambda: log.statistics()["read_ahead"] == 20)
+    log.seek(0)
+    assert log.take(5).values[0] == b"0"  # at once, without another fetch
+    log.seek(5)
+    assert log.take(5).offsets == list(range(5, 10))
+    log.seek(3)  # elsewhere: nothing of the old place comes any more
+    assert read(logs, log, 3, 20)[0].offset == 3

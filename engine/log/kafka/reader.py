@@ -47,6 +47,7 @@ class _Lane:
         "refused",
         "size_bytes",
         "skipped",
+        "sound",
         "taken",
         "trouble",
     )
@@ -60,6 +61,7 @@ class _Lane:
         self.paused = False
         self.asked: Future[Bounds] | None = None  # bounds, after the broker refused the position
         self.refused = 0  # the offset that the broker refused
+        self.sound = True  # the client reads where it was told to
         self.error: LogError | None = None  # until the next seek
         self.trouble = ""  # what the broker said last, told once
         self.taken = 0
@@ -72,9 +74,15 @@ class _Lane:
         self.position = offset or 0
         self.assigned = offset is not None
         self.paused = False
+        self.sound = True
         self.asked = None
         self.error = None
         self.trouble = ""
+
+    def stands_at(self, offset: int | None) -> bool:
+        """Return whether the next record it gives is that one already."""
+        there = self.assigned and self.sound and self.error is None
+        return there and offset == self.position
 
     @property
     def full(self) -> bool:
@@ -214,6 +222,9 @@ class TopicReader:
         while self._changes:
             partition, offset = self._changes.popleft()
             wishes[partition] = offset
+        # Whoever stands there already keeps what was read ahead: the first commands behind a claim
+        # are fetched while it is on its way.
+        wishes = {p: at for p, at in wishes.items() if not self._lanes[p].stands_at(at)}
         # A partition is always taken off first, also for a seek: the client then drops whatever
         # is still under way from the old place.
         off = [TopicPartition(self._topic, p) for p in wishes if self._lanes[p].assigned]
@@ -268,6 +279,7 @@ class TopicReader:
         if fault.name() in REFUSED:
             partition = message.partition() or 0
             lane.refused = message.offset() or 0
+            lane.sound = False
             # What the log holds decides what this means; asking must not block the shell.
             lane.asked = self._worker.submit(self._topics.bounds, self._kind, partition)
         else:
