@@ -40,6 +40,7 @@ from engine.ports import (
 from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import StoreReader
 from engine.sandbox.python import PythonHost
+from engine.sandbox.wasm_host import WasmHost
 from engine.settings import Settings
 from engine.store.checkpoints import PartitionFolder
 from engine.store.rocks import RocksStore, StoreMemory
@@ -57,6 +58,14 @@ class NoObserver:
 def python_host(store: PartitionStore | None = None) -> StateHost:
     """Return a plain Python state host; with a store, it reads missing rows by itself."""
     return PythonHost(load_guests, StoreReader(store) if store else None)
+
+
+def make_host(settings: Settings, application: Application, store: PartitionStore) -> StateHost:
+    """Return the state host that the settings name; extensions in Python need the Python host."""
+    kinds = {extension.kind for extension in application.extensions.values()}
+    if settings.host == "wasm" and kinds == {"wasm"}:
+        return WasmHost(load_guests)
+    return python_host(store)
 
 
 def build_replica(  # noqa: PLR0913 - the composition root names every part once
@@ -175,7 +184,7 @@ class Engine:
                 store,
                 connections.content,
                 replies=gate,
-                host=python_host(store),
+                host=make_host(settings, self.application, store),
                 clock=clock,
                 random=random,
                 observer=traces,

@@ -170,7 +170,9 @@ class Settings(BaseSettings):
         le=STANDBYS_MAX,
         description="Nodes that hold each partition ready; unset: 1 on Kafka, else 0",
     )
-    host: Literal["python"] = Field("python", description="State host that runs extensions")
+    host: Literal["python", "wasm"] = Field(
+        "python", description="State host that runs extensions; those in Python run on python"
+    )
     force_deploy: bool = Field(
         default=False, description="Deploy without waiting until every node has loaded it"
     )

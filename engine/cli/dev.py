@@ -17,13 +17,15 @@ def dev(
     folder: Annotated[Path, typer.Argument(help="The application's folder.")],
     data: Annotated[Path | None, typer.Option(help="Folder of logs and stores.")] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="State host: python or wasm.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Reload an edited application.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings file.")] = None,
 ) -> None:
     """Run an application with the embedded log; Ctrl-C stops it, its data stays."""
     from engine.assembly import parse_address  # noqa: PLC0415 - loads everything
 
-    flags = {"data": data, "log": {"kind": "embedded"}, "http": parse_address(http)}
+    log, address = {"kind": "embedded"}, parse_address(http)
+    flags = {"data": data, "host": host, "log": log, "http": address}
     settings = load_settings(config, flags)
     output.note(f"data in {settings.data.resolve()}")
     run_until_stopped(settings, folder, watch=watch, log_format="console")

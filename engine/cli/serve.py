@@ -23,6 +23,7 @@ def serve(
     standbys: Annotated[
         int | None, typer.Option(help="Nodes that hold each partition ready to take it over.")
     ] = None,
+    host: Annotated[str | None, typer.Option(help="State host: python or wasm.")] = None,
     topic_prefix: Annotated[str | None, typer.Option(help="Put before topic names.")] = None,
     properties: Annotated[
         Path | None, typer.Option(help="File of librdkafka properties (TLS, SASL).")
@@ -60,6 +61,7 @@ def serve(
         "data": data,
         "node": node,
         "standbys": standbys,
+        "host": host,
         "http": address,
         "log": log,
     }

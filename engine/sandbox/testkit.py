@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sortedcontainers import SortedDict
 
@@ -29,6 +29,7 @@ from engine.model import Batch, Decided, Duplicate, HostState, Input, Position
 from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import DictReader
 from engine.sandbox.python import PythonHost
+from engine.sandbox.wasm_host import WasmHost
 from engine.wire import Outcome
 
 _START_MS = 1_700_000_000_000
@@ -71,7 +72,9 @@ class TestKit:
 
     __test__ = False  # pytest takes classes of this name for its own
 
-    def __init__(self, application: str | Path | Application) -> None:
+    def __init__(
+        self, application: str | Path | Application, host: Literal["python", "wasm"] = "python"
+    ) -> None:
         if not isinstance(application, Application):
             application = load_application(Path(application))
         # One partition holds every workspace, whatever the manifest says.
@@ -82,6 +85,7 @@ class TestKit:
         self.now_ms = _START_MS
         self._log = Batch()
         self._taken = 0
+        self._kind = host
         self._host = self._open(self.rows)
 
     def send(
@@ -115,6 +119,9 @@ class TestKit:
         batch.add(self._taken, self.now_ms, workspace.encode(), value)
         self._taken += 1
         decided = self._host.decide(batch, Input.COMMANDS, self.now_ms)
+        while not decided.done:
+            _provide(self._host, decided, self.rows)
+            decided = self._host.decide(batch, Input.COMMANDS, self.now_ms)
         _apply(decided, self.rows, self.digests)
         for encoded, key in zip(decided.outcomes, decided.workspaces, strict=True):
             self.outcomes.append(wire.decode_outcome(encoded))
@@ -203,8 +210,12 @@ class TestKit:
         """Fold all outcomes anew; AssertionError where rows or digests differ from what is held."""
         held: SortedDict = SortedDict()
         digests: dict[int, int] = {}
-        host = self._open(held)
-        _apply(host.fold(self._log), held, digests)
+        host, rest = self._open(held), self._log
+        while rest:
+            decided = host.fold(rest)
+            _apply(decided, held, digests)
+            _provide(host, decided, held)
+            rest = rest.rest(decided.done)
         host.close()
         different = sorted(set(held.items()) ^ set(self.rows.items()))
         assert not different, f"{len(different)} rows differ after a replay: {different[:4]}"
@@ -219,7 +230,10 @@ class TestKit:
         return list(self.rows.irange(prefix, rows.prefix_end(prefix), inclusive=(True, False)))
 
     def _open(self, held: SortedDict) -> PythonHost:
-        host = PythonHost(load_guests, DictReader(held))
+        if self._kind == "wasm":
+            host: PythonHost = WasmHost(load_guests)
+        else:
+            host = PythonHost(load_guests, DictReader(held))
         host.open(0, {1: self.application}, Position(host=HostState(application=1)))
         host.own(1)
         return host
@@ -263,6 +277,16 @@ class TestKit:
             duplicate=duplicate,
             changes=tuple(changes),
         )
+
+
+def _provide(host: PythonHost, decided: Decided, held: SortedDict) -> None:
+    """Give a host the rows that it misses, if it does."""
+    found: dict[bytes, bytes | None] = {key: held.get(key) for key in decided.missing}
+    for prefix in decided.missing_prefixes:
+        keys = held.irange(prefix, rows.prefix_end(prefix), inclusive=(True, False))
+        found.update((key, held[key]) for key in keys)
+    if found or decided.missing_prefixes:
+        host.provide(found, decided.missing_prefixes)
 
 
 def _apply(decided: Decided, held: dict[bytes, bytes], digests: dict[int, int]) -> None:

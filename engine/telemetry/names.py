@@ -74,6 +74,8 @@ _PARTITION = (
     ("host_duplicates", "host_duplicates", _COUNTER, "Duplicates met by the state host"),
     ("host_refused", "host_refused", _COUNTER, "Commands refused without a record"),
     ("host_folded", "host_folded", _COUNTER, "Outcomes folded"),
+    ("host_fast", "host_fast", _COUNTER, "Outcomes of the WASM host's fast lane"),
+    ("host_left", "host_left", _COUNTER, "What the fast lane left to the slow one"),
     ("host_misses", "host_missed_rows", _COUNTER, "Rows that had to be read from the store"),
     ("host_rows_held", "host_held_rows", _GAUGE, "Rows in the state host's cache"),
     ("host_outcomes_unconfirmed", "host_unconfirmed_outcomes", _GAUGE, "Decided, not confirmed"),

@@ -28,9 +28,9 @@ def module(tmp_path_factory) -> bytes:
     return guest_world.from_c(SOURCE, tmp_path_factory.mktemp("guest"), link=GROWING)
 
 
-@pytest.fixture
-def kit(module):
-    kit = TestKit(guest_world.application(module))
+@pytest.fixture(params=["python", "wasm"])
+def kit(module, request):
+    kit = TestKit(guest_world.application(module), request.param)
     assert kit.send("w", "good").accepted
     yield kit
     kit.close()
