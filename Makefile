@@ -59,6 +59,10 @@ test: extensions ## every test, real Kafka included
 simulate: .venv/installed ## 10,000 seeds of the simulator
 	@$(BIN)/partita simulate --seeds 10000
 
+bench: extensions ## measure this machine: every case, with the results kept in loadtest/results
+	@for case in host-call commands replay growth query; do \
+	  $(BIN)/partita bench $$case --keep || exit 1; done
+
 chaos: extensions ## three brokers, three nodes, load and faults for 20 minutes, and an audit
 	@$(BIN)/python -m loadtest.chaos --minutes $(MINUTES) --seed $(SEED) --keep > /dev/null
 
@@ -69,4 +73,4 @@ lock: .venv/uv ## make requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
 	  --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
 
-.PHONY: help install extensions demo demo-kafka dev check format lint types imports test simulate chaos soak lock
+.PHONY: help install extensions demo demo-kafka dev check format lint types imports test simulate bench chaos soak lock
