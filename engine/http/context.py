@@ -101,11 +101,13 @@ class Context:
         found = await self.wait(asking, self.waits.sequence_ms, partition=partition)
         return None if isinstance(found, Lookup) else found.value
 
-    async def read(self, partition: int, work: Callable[[PartitionReader], T]) -> T:
+    async def read(
+        self, partition: int, work: Callable[[PartitionReader], T], *, stale: bool = False
+    ) -> T:
         """Return what `work` makes of a consistent picture, off the event loop."""
 
         def run() -> T:
-            reader = self.node.reader(partition)
+            reader = self.node.reader(partition, stale=stale)
             try:
                 return work(reader)
             finally:
@@ -117,10 +119,10 @@ class Context:
             error.where.setdefault("partition", partition)
             raise self.problem(error) from None
 
-    async def reach(self, partition: int, sequence: int) -> None:
+    async def reach(self, partition: int, sequence: int, *, stale: bool = False) -> None:
         """Wait until the partition has applied `sequence`; a problem if it takes too long."""
         if sequence > 0:
-            asking = self.ask(lambda: self.node.wait_sequence(partition, sequence))
+            asking = self.ask(lambda: self.node.wait_sequence(partition, sequence, stale=stale))
             await self.wait(asking, self.waits.sequence_ms, partition=partition)
 
     def new_id(self) -> str:

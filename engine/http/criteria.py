@@ -26,8 +26,10 @@ from engine.partition.selection import (
 )
 
 MIN_SEQUENCE = "min_sequence"
+STALE = "stale"
+FRESHNESS = (MIN_SEQUENCE, STALE)
 PAGING = ("limit", "after")
-RESERVED = ("where", "order", "keys", *PAGING, MIN_SEQUENCE, "inactive")
+RESERVED = ("where", "order", "keys", *PAGING, *FRESHNESS, "inactive")
 OPERATORS = ("in", "ne", "lt", "le", "gt", "ge")
 _FROM, _TO = ".from", ".to"
 _IDENTITY_BYTES = 8
@@ -117,7 +119,7 @@ def _bounds(
 
 def _identity(given: Mapping[str, str]) -> bytes:
     """Return what a query and the cursors it gives have in common."""
-    kept = sorted((name, given[name]) for name in given if name not in (*PAGING, MIN_SEQUENCE))
+    kept = sorted((name, given[name]) for name in given if name not in (*PAGING, *FRESHNESS))
     return wire.hash64(repr(kept).encode("utf-8", "replace")).to_bytes(_IDENTITY_BYTES, signed=True)
 
 

@@ -21,6 +21,7 @@ from engine.http.openapi_schemas import (
     ID,
     IDS,
     PICTURE,
+    STANDING,
     Schema,
     args_schema,
     changes_schema,
@@ -167,12 +168,14 @@ class _Document:
 
     def _record(self, record: RecordType) -> dict[str, Any]:
         stored = self.schemas[f"{record.name}.stored"]["properties"]
-        body = obj({**PICTURE, "type": {"const": record.name}, **stored}, optional=["children"])
+        body = obj(
+            {**STANDING, "type": {"const": record.name}, **stored}, optional=["children", "stale"]
+        )
         return {
             "operationId": f"record.{record.name}",
             "summary": f"One {record.name} as it stands, with what is nested in it",
             "tags": ["records"],
-            "parameters": [*_one_record(record), parts.MIN_SEQUENCE],
+            "parameters": [*_one_record(record), parts.MIN_SEQUENCE, parts.STALE],
             "responses": responses(
                 {"200": self._answer(body, "The record.")}, OF_QUERIES, _no_record(record)
             ),
@@ -197,15 +200,17 @@ class _Document:
                 parts.LIMIT,
                 parts.AFTER,
                 parts.MIN_SEQUENCE,
+                parts.STALE,
             ],
             "responses": responses(
-                {"200": self._answer(obj({**PICTURE, **body}), "A page.")}, OF_QUERIES
+                {"200": self._answer(obj({**STANDING, **body}, optional=["stale"]), "A page.")},
+                OF_QUERIES,
             ),
         }
 
     def _view(self, view: ViewType) -> dict[str, Any]:
         known = view_known(view)
-        body = obj({**PICTURE, **_page(ref(f"{view.name}.row"))})
+        body = obj({**STANDING, **_page(ref(f"{view.name}.row"))}, optional=["stale"])
         return {
             "operationId": f"view.{view.name}",
             "summary": f"Rows of {view.name}: filtered, then ordered, then paged",
@@ -219,6 +224,7 @@ class _Document:
                 parts.LIMIT,
                 parts.AFTER,
                 parts.MIN_SEQUENCE,
+                parts.STALE,
             ],
             "responses": responses({"200": self._answer(body, "A page of rows.")}, OF_QUERIES),
         }

@@ -55,6 +55,12 @@ MIN_SEQUENCE = parameter(
     COUNT,
     "Answer from this sequence of the partition on: read your own writes.",
 )
+STALE = parameter(
+    "stale",
+    "query",
+    {"const": "ok"},
+    "Take the answer of a node that stands by: old, perhaps, but there during a change of owner.",
+)
 LIMIT = parameter(
     "limit",
     "query",
@@ -244,4 +250,8 @@ def answer(schema: Schema, text: str, components: Mapping[str, Schema]) -> dict[
 PICTURE_HEADERS: dict[str, Any] = {
     "Partita-Partition": {"schema": COUNT, "description": "The workspace's partition."},
     "Partita-Sequence": {"schema": COUNT, "description": "The sequence of the picture."},
+    "Partita-Stale": {
+        "schema": {"const": "true"},
+        "description": "Only where a node answered that stands by.",
+    },
 }

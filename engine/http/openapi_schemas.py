@@ -53,6 +53,7 @@ ID: Schema = {
     "examples": ["01937b1e-7c00-7000-8000-0123456789ab"],
 }
 PICTURE: Schema = {"partition": COUNT, "sequence": COUNT}
+STANDING: Schema = {**PICTURE, "stale": {"const": True}}  # also of a node that stands by
 IDS: Schema = {
     "type": "object",
     "description": "The ids that temporary ones have become.",

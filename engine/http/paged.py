@@ -51,18 +51,24 @@ def closing(follow: str | int | None) -> bytes:
 
 def picture_headers(body: dict[str, Any]) -> dict[str, str]:
     """Return the headers that say which picture was answered."""
+    stale = {"Partita-Stale": "true"} if "stale" in body else {}
     return {
         "Partita-Partition": str(body["partition"]),
         "Partita-Sequence": str(body["sequence"]),
+        **stale,
     }
 
 
 async def rows_answer(
-    context: Context, partition: int, read: Callable[[PartitionReader], Rows]
+    context: Context,
+    partition: int,
+    read: Callable[[PartitionReader], Rows],
+    *,
+    stale: bool = False,
 ) -> Response:
     """Return the answer that `read` gives of a consistent picture."""
     try:
-        reader = await run_in_threadpool(context.node.reader, partition)
+        reader = await run_in_threadpool(lambda: context.node.reader(partition, stale=stale))
     except UnavailableError as error:
         error.where.setdefault("partition", partition)
         raise context.problem(error) from None

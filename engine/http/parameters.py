@@ -73,6 +73,14 @@ def query(request: Request, allowed: Collection[str] = ()) -> dict[str, str]:
     return given
 
 
+def allows_stale(request: Request) -> bool:
+    """Return True when the client takes an answer of a node that only stands by."""
+    given = request.query_params.get("stale")
+    if given not in {None, "ok"}:
+        raise bad("stale", "takes the value ok")
+    return given is not None
+
+
 def bad(name: str, why: str) -> Problem:
     """Return the problem of a parameter's value."""
     return Problem(400, HttpCode.INVALID_PARAMETER, f"{name}: {why}", field=name)

@@ -27,7 +27,7 @@ from engine.partition.reading import CursorError, Found, PartitionReader, Scope,
 from engine.partition.selection import COLUMN_FIELDS, Selection, TooWideError
 
 # The options of a page, and of what a subscription watches.
-PAGE = ("where", "order", "keys", *criteria.PAGING, criteria.MIN_SEQUENCE)
+PAGE = ("where", "order", "keys", *criteria.PAGING, *criteria.FRESHNESS)
 WATCHED = ("where", "keys")
 
 T = TypeVar("T")
@@ -52,7 +52,8 @@ class Watched(NamedTuple):
 
 def picture_json(partition: int, reader: PartitionReader) -> dict[str, Any]:
     """Return what every answer says of its picture."""
-    return {"partition": partition, "sequence": reader.position().host.sequence}
+    stale = {"stale": True} if reader.stale else {}
+    return {"partition": partition, "sequence": reader.position().host.sequence, **stale}
 
 
 class RecordPicture:

@@ -14,10 +14,10 @@ from starlette.responses import Response
 
 from engine import limits
 from engine.http.context import Context, Json
-from engine.http.criteria import MIN_SEQUENCE
+from engine.http.criteria import FRESHNESS, MIN_SEQUENCE
 from engine.http.outcomes import Applications, outcome_json, read_outcome
 from engine.http.paged import Rows, answer, closing, opening, picture_headers, rows_answer
-from engine.http.parameters import integer, limit, query, workspace_of
+from engine.http.parameters import allows_stale, integer, limit, query, workspace_of
 from engine.http.pictures import (
     PAGE,
     RecordPicture,
@@ -40,30 +40,32 @@ class Queries:
 
     async def record(self, request: Request) -> Response:
         """Return one record."""
-        picture = RecordPicture(self._context, request, (MIN_SEQUENCE,))
-        partition = await self._reach(picture.workspace, picture.given)
+        picture = RecordPicture(self._context, request, FRESHNESS)
+        stale = allows_stale(request)
+        partition = await self._reach(picture.workspace, picture.given, stale=stale)
 
         def read(reader: PartitionReader) -> dict[str, Any]:
             return picture_json(partition, reader) | picture.read(reader)
 
-        body = await self._context.read(partition, read)
+        body = await self._context.read(partition, read, stale=stale)
         return Json(body, headers=picture_headers(body))
 
     async def records(self, request: Request) -> Response:
         """Return a page of a type's records."""
-        return await self._page(RecordsPicture(self._context, request, PAGE))
+        return await self._page(request, RecordsPicture(self._context, request, PAGE))
 
     async def view(self, request: Request) -> Response:
         """Return a page of a view's rows."""
-        return await self._page(ViewPicture(self._context, request, PAGE))
+        return await self._page(request, ViewPicture(self._context, request, PAGE))
 
-    async def _page(self, picture: RecordsPicture | ViewPicture) -> Response:
-        partition = await self._reach(picture.workspace, picture.given)
+    async def _page(self, request: Request, picture: RecordsPicture | ViewPicture) -> Response:
+        stale = allows_stale(request)
+        partition = await self._reach(picture.workspace, picture.given, stale=stale)
 
         def read(reader: PartitionReader) -> Rows:
             return picture.page(reader, picture_json(partition, reader))
 
-        return await rows_answer(self._context, partition, read)
+        return await rows_answer(self._context, partition, read, stale=stale)
 
     async def events(self, request: Request) -> Response:
         """Return a page of the workspace's outcomes, in order."""
@@ -113,10 +115,11 @@ class Queries:
         reached = log.numbers[told - 1] if told else log.last
         yield part + closing(reached if reached < log.last else None)
 
-    async def _reach(self, workspace: str, given: dict[str, str]) -> int:
+    async def _reach(self, workspace: str, given: dict[str, str], *, stale: bool = False) -> int:
         partition = self._context.node.partition_of(workspace)
         if MIN_SEQUENCE in given:
-            await self._context.reach(partition, integer(MIN_SEQUENCE, given[MIN_SEQUENCE], 0))
+            least = integer(MIN_SEQUENCE, given[MIN_SEQUENCE], 0)
+            await self._context.reach(partition, least, stale=stale)
         return partition
 
 

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from engine import limits
+from engine.errors import UnavailableError
 from engine.http.context import Context
 from engine.http.hub import Hub
-from engine.http.parameters import body_bytes, workspace_of
+from engine.http.parameters import allows_stale, body_bytes, workspace_of
 from engine.http.problems import Problem
 from engine.http.streams import Uncounted
 from engine.node.api import Where
@@ -81,9 +82,10 @@ class Forwarder:
         self, handler: Handler, forward: Callable[[Request, int, str], Awaitable[Response]]
     ) -> Handler:
         async def answer(request: Request) -> Response:
-            partition = self._context.node.partition_of(workspace_of(request))
-            route = self._context.node.route(partition)
-            if route.where is Where.HERE:
+            node = self._context.node
+            partition = node.partition_of(workspace_of(request))
+            route = node.route(partition)
+            if route.where is Where.HERE or (allows_stale(request) and node.stands_by(partition)):
                 return await handler(request)
             if route.where is Where.NOBODY or not route.url:
                 raise self._nobody(partition, "no node is known to own the partition now")
@@ -100,7 +102,11 @@ class Forwarder:
 
     def _nobody(self, partition: int, why: str, key: str | None = None) -> Problem:
         hint = "Try again, with the same Idempotency-Key"
-        return Problem(503, "E1402", why, hint, None, partition=partition, idempotency_key=key)
+        # With its progress, where the partition is just being restored here.
+        problem = self._context.problem(UnavailableError("E1402", why, hint, partition=partition))
+        if key is not None:
+            problem.more["idempotency_key"] = key
+        return problem
 
     async def _forward(
         self, request: Request, partition: int, url: str, connections: int

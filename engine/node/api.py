@@ -73,10 +73,15 @@ class NodeApi(Protocol):
         """Publish an encoded command and wait until the log has it; on any node."""
         ...
 
-    def reader(self, partition: int) -> PartitionReader:
-        """Return a consistent reader of a partition held here; the caller closes it.
+    def stands_by(self, partition: int) -> bool:
+        """Return True when this node follows a partition's owner: its rows may be stale."""
+        ...
 
-        Raises UnavailableError E1402 while it is being restored or not held here.
+    def reader(self, partition: int, *, stale: bool = False) -> PartitionReader:
+        """Return a consistent reader of a partition owned here; the caller closes it.
+
+        Raises UnavailableError E1402 while it is not, or in doubt. With `stale` also of one that
+        is being restored, or follows its owner.
         """
         ...
 
@@ -92,7 +97,7 @@ class NodeApi(Protocol):
         """Stop waiting for a reply: the caller's time is up."""
         ...
 
-    def wait_sequence(self, partition: int, sequence: int) -> "Future[int]":
+    def wait_sequence(self, partition: int, sequence: int, *, stale: bool = False) -> "Future[int]":
         """Wait until the partition's applied sequence is at least `sequence`; return it."""
         ...
 

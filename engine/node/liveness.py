@@ -13,6 +13,7 @@ from engine import limits, wire
 from engine.model import Held, NodeBeat
 from engine.node.api import Route, Where
 from engine.partition.standby import Standing
+from engine.ports import Directory
 
 _SENT_MAX = 16
 _READY = frozenset({"standby", "claiming"})
@@ -118,26 +119,43 @@ class Liveness:
         self._listen(now_ms)
         return 0 if self._deaf_since_ms is None else max(now_ms - self._deaf_since_ms, 1)
 
-    def live(self, now_ms: int, silence_ms: int = limits.PEER_SILENCE_MS) -> Sequence[NodeBeat]:
-        """Return the nodes that are there: heard lately, and not about to leave."""
-        return [peer.beat for peer in self._heard(now_ms, silence_ms)]
+    def unheard_ms(self, directory: Directory, now_ms: int) -> int:
+        """Return the age of our newest beat that came back; 0 while nobody else is there.
 
-    def _heard(self, now_ms: int, silence_ms: int) -> list[_Peer]:
+        For other threads: it doesn't wait for the shell to listen.
+        """
+        if len(self._peers) <= 1:
+            return 0
+        back_ms = self._back_ms
+        if now_ms - back_ms > limits.HEARING_MS:
+            own = {beat.sent_at for beat in directory.peers() if beat.process == self._process}
+            back_ms = max([at for mark, at in list(self._sent) if mark in own], default=back_ms)
+        return now_ms - back_ms
+
+    def live(self, silence_ms: int = limits.PEER_SILENCE_MS) -> Sequence[NodeBeat]:
+        """Return the nodes that are there: heard lately, and not about to leave."""
+        return [peer.beat for peer in self._heard(silence_ms)]
+
+    def _heard(self, silence_ms: int) -> list[_Peer]:
         return [
             peer
             for peer in list(self._peers.values())  # callers from other threads read along
-            if not peer.beat.leaving and self._silence_ms(peer.heard_ms, now_ms) <= silence_ms
+            if not peer.beat.leaving and self._silence_ms(peer.heard_ms) <= silence_ms
         ]
 
-    def _silence_ms(self, heard_ms: int, now_ms: int) -> int:
-        """Return how long nothing was heard while we could hear."""
-        until_ms = now_ms if self._deaf_since_ms is None else self._deaf_since_ms
+    def _silence_ms(self, heard_ms: int) -> int:
+        """Return how long nothing was heard although we could hear.
+
+        That is known only up to the newest own beat that is back: what others had said before it
+        would have come before it.
+        """
+        until_ms = self._back_ms if self._deaf_since_ms is None else self._deaf_since_ms
         return max(until_ms - heard_ms, 0)
 
-    def route(self, partition: int, now_ms: int) -> Route:
+    def route(self, partition: int) -> Route:
         """Return the other node with the newest ownership of a partition."""
         best_epoch, url = -1, ""
-        for peer in self._heard(now_ms, limits.PEER_SILENCE_MS):
+        for peer in self._heard(limits.PEER_SILENCE_MS):
             held = peer.held.get(partition)
             if held is None or held.role != "owner" or not peer.beat.http:
                 continue
@@ -150,19 +168,19 @@ class Liveness:
         owner = self._owners.get(partition)
         silence_ms = None
         if owner is not None and owner.node != self._node:
-            silence_ms = self._silence_ms(owner.heard_ms, now_ms)
+            silence_ms = self._silence_ms(owner.heard_ms)
         return Standing(
             assigned,
-            self._ready(partition, now_ms).index(self._node),
+            self._ready(partition).index(self._node),
             self.deaf_ms(now_ms),
             silence_ms,
             owner is not None and owner.times > 1,
         )
 
-    def _ready(self, partition: int, now_ms: int) -> list[str]:
+    def _ready(self, partition: int) -> list[str]:
         """Return the nodes that could take a partition over, first the first; with this one."""
         ready = {self._node}
-        for peer in self._heard(now_ms, limits.PEER_SILENCE_MS):
+        for peer in self._heard(limits.PEER_SILENCE_MS):
             held = peer.held.get(partition)
             if held is not None and held.role in _READY:
                 ready.add(peer.beat.node)
@@ -176,18 +194,24 @@ class Liveness:
         held = self._peers[owner.node].held.get(partition) if owner.node in self._peers else None
         return owner.node, held.sequence if held else 0
 
+    def newer_owner(self, partition: int, epoch: int) -> str | None:
+        """Return who owns a partition in a newer epoch than this one, if anybody said so."""
+        owner = self._owners.get(partition)
+        newer = owner is not None and owner.epoch > epoch and owner.node != self._node
+        return owner.node if owner is not None and newer else None
+
     def owned_by(self, node: str) -> int:
         """Return how many partitions a node says it owns."""
         peer = self._peers.get(node)
         return sum(held.role == "owner" for held in peer.held.values()) if peer else 0
 
-    def stands_by(self, partition: int, standbys: int, now_ms: int, *, already: bool) -> bool:
+    def stands_by(self, partition: int, standbys: int, *, already: bool) -> bool:
         """Return True when this node is to hold a standby of a partition.
 
         Who holds one `already` keeps it until those that are to hold one are ready.
         """
         owner = self._owners.get(partition)
-        heard = self._heard(now_ms, limits.PEER_GONE_MS)
+        heard = self._heard(limits.PEER_GONE_MS)
         present = {peer.beat.node for peer in heard if not peer.beat.draining}
         present.add(self._node)
         if owner is not None:
@@ -201,10 +225,10 @@ class Liveness:
         )
         return already and ready < standbys
 
-    def successor(self, partition: int, now_ms: int, *, asking: bool = False) -> Heir | None:
+    def successor(self, partition: int, *, asking: bool = False) -> Heir | None:
         """Return the standby that is nearest to the owner; only one that asks, if so asked."""
         best: Heir | None = None
-        for peer in self._heard(now_ms, limits.PEER_SILENCE_MS):
+        for peer in self._heard(limits.PEER_SILENCE_MS):
             held = peer.held.get(partition)
             if held is None or held.role not in _READY or peer.beat.node == self._node:
                 continue

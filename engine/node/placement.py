@@ -24,6 +24,7 @@ class Placement:
     def __init__(self, node: str, partitions: int, standbys: int, liveness: Liveness) -> None:
         self.assigned: set[int] = set()
         self.leaving = False
+        self.suspects = False  # an owner that this node stands by for seems to be silent
         self._node = node
         self._partitions = partitions
         self._standbys = standbys
@@ -36,7 +37,7 @@ class Placement:
         self.assigned.update(change.assigned)
         self.assigned.difference_update(change.revoked)
 
-    def wanted(self, replicas: Replicas, now_ms: int) -> set[int]:
+    def wanted(self, replicas: Replicas) -> set[int]:
         """Return the partitions to hold a replica of."""
         if self.leaving:
             return set()
@@ -47,37 +48,44 @@ class Placement:
             if phase in HOLDS_LOG or (
                 self._standbys
                 and partition not in wanted
-                and self._stands_by(partition, now_ms, already=phase is Phase.STANDBY)
+                and self._stands_by(partition, already=phase is Phase.STANDBY)
             ):
                 wanted.add(partition)
         return wanted
 
-    def _stands_by(self, partition: int, now_ms: int, *, already: bool) -> bool:
+    def _stands_by(self, partition: int, *, already: bool) -> bool:
         owner = self._liveness.owner(partition)
         if already and owner is not None and owner[0] == self._node:
             return True  # handed over a moment ago; who has it now was not heard yet
-        return self._liveness.stands_by(partition, self._standbys, now_ms, already=already)
+        return self._liveness.stands_by(partition, self._standbys, already=already)
 
     def steer(self, replicas: Replicas, wanted: set[int], now_ms: int) -> None:
         """Tell every replica what it needs to know, and let go of what is not wanted here."""
+        self.suspects = False
         for partition, replica in replicas.items():
             if replica.phase in TOLD:
                 replica.standing = self._liveness.standing(
                     partition, now_ms, assigned=partition in self.assigned
                 )
+                self.suspects |= (
+                    limits.SUSPECT_MS <= (replica.standing.silence_ms or 0) < limits.PEER_GONE_MS
+                )
             if replica.phase is Phase.OWNING:
-                self._hand_over(partition, replica, now_ms)
+                self._hand_over(partition, replica)
             elif partition not in wanted:
                 replica.release()
         self._ask(replicas, now_ms)
 
-    def _hand_over(self, partition: int, replica: Replica, now_ms: int) -> None:
+    def _hand_over(self, partition: int, replica: Replica) -> None:
         """Release to the best standby when leaving, or to the one that the group has chosen."""
-        if self.leaving:
-            heir = self._liveness.successor(partition, now_ms)
+        newer = self._liveness.newer_owner(partition, replica.held().epoch)
+        if newer is not None:
+            replica.superseded(newer)
+        elif self.leaving:
+            heir = self._liveness.successor(partition)
             replica.release(heir.node if heir else None)
         elif partition not in self.assigned:
-            heir = self._liveness.successor(partition, now_ms, asking=True)
+            heir = self._liveness.successor(partition, asking=True)
             if heir and replica.held().sequence - heir.sequence <= limits.MOVE_LAG_MAX:
                 replica.release(heir.node, stay=True)
 

@@ -91,6 +91,7 @@ class Processor:
         self._resume = state.position.resume.get(Input.COMMANDS, 0)
         self._marked = (self._decided.sequence, self._resume)
         self._marked_at_ms = ports.clock.monotonic_ms()
+        self.confirmed_ms = self._marked_at_ms
         self.taking = True
         self.clock_behind = False
         self.slowest = Slowest()
@@ -198,6 +199,8 @@ class Processor:
             if offsets is None:
                 return
             flight = self._flights.popleft()
+            if flight.ticket is not None:
+                self.confirmed_ms = self._ports.clock.monotonic_ms()
             self._observe(Stage.CONFIRM, flight.decided)
             yield flight, offsets
 

@@ -47,7 +47,10 @@ Nested = Mapping[str, Any] | None  # of types; by each, what is wanted below it
 class PartitionReader:
     """Decodes rows of a store view by the applications that wrote them."""
 
-    def __init__(self, view: StoreView, applications: Mapping[int, Application]) -> None:
+    def __init__(
+        self, view: StoreView, applications: Mapping[int, Application], *, stale: bool = False
+    ) -> None:
+        self.stale = stale  # not read at the partition's owner: others may have seen newer rows
         self._view = view
         self._applications = applications
         self._position: Position | None = None

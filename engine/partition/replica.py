@@ -107,6 +107,11 @@ class Replica(Shown):
         elif not stay:
             self._stays = False
 
+    def superseded(self, owner: str) -> None:
+        """Own no more: another node has met a later claim of its own, which counted."""
+        if self.phase is Phase.OWNING and self._follower is not None:
+            self._end(self._follower, f"{owner} owns it by a later claim", superseded=True)
+
     def stop(self, problem: EngineError) -> None:
         """Stop on an error that only a person can mend."""
         self.problem = problem

@@ -84,6 +84,11 @@ class Shown:
         """Read one record of the event log back; PENDING means: call again."""
         return self._ports.events.lookup(offset)
 
+    @property
+    def confirmed_ms(self) -> int:
+        """Return when, on the monotonic clock, a record was last known to count as ours."""
+        return self._processor.confirmed_ms if self._processor else 0
+
     def held(self) -> Held:
         """Return what the node's heartbeat says of this partition: confirmed positions only."""
         position = self._follower.ledger.position if self._follower else None

@@ -310,7 +310,7 @@ async def test_a_restoring_partition_answers_with_its_progress(node: Node) -> No
     partition = node.partition_of("w")
     progress = Progress(partition, Phase.RECOVERING, 10, 110, 25.0, 4.0)
 
-    def restoring(*_: Any) -> None:
+    def restoring(*_: Any, **__: Any) -> None:
         raise UnavailableError("E1402", "the partition is recovering", partition=partition)
 
     bent = Bent(node, submit=restoring, reader=restoring, progress=lambda: [progress])

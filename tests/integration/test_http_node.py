@@ -287,7 +287,7 @@ async def test_openapi_says_what_the_arguments_are(http: httpx.AsyncClient) -> N
     view = document["paths"]["/v1/workspaces/{workspace}/views/by_day"]["get"]
     names = [entry["name"] for entry in view["parameters"]]
     columns = [name + end for name in ("day", "name", "entry") for end in ("", ".from", ".to")]
-    options = ["where", "order", "keys", "limit", "after", "min_sequence"]
+    options = ["where", "order", "keys", "limit", "after", "min_sequence", "stale"]
     assert names == ["workspace", *columns, *options]
     where = next(entry for entry in view["parameters"] if entry["name"] == "where")
     conditions = where["content"]["application/json"]["schema"]["properties"]

@@ -190,8 +190,8 @@ class Readers:
         self.made, self.closed = 0, 0
         real = node.reader
 
-        def reader(partition: int) -> PartitionReader:
-            found = real(partition)
+        def reader(partition: int, *, stale: bool) -> PartitionReader:
+            found = real(partition, stale=stale)
             close = found.close
             self.made += 1
 
@@ -284,7 +284,9 @@ async def test_min_sequence_that_does_not_come_is_a_503(node: Node) -> None:
 
 async def test_a_late_answer_harms_nobody(node: Node) -> None:
     late: Future[int] = Future()
-    async with client(Bent(node, wait_sequence=lambda *_: late), Waits(sequence_ms=5)) as http:
+    async with client(
+        Bent(node, wait_sequence=lambda *_, **__: late), Waits(sequence_ms=5)
+    ) as http:
         check(await http.get(f"{W.format('w')}/views/one?min_sequence=1"), 503, "timed_out")
     assert late.cancelled()
 
@@ -293,8 +295,8 @@ async def test_readers_are_closed(node: Node) -> None:
     opened: list[Any] = []
     closed: list[Any] = []
 
-    def reader(partition: int) -> Any:
-        inner = node.reader(partition)
+    def reader(partition: int, *, stale: bool) -> Any:
+        inner = node.reader(partition, stale=stale)
         opened.append(inner)
         return Bent(inner, close=lambda: (closed.append(inner), inner.close()))
 
@@ -313,7 +315,22 @@ TEXT = st.one_of(
     st.sampled_from(["", "true", "2013-01-01", "AAAA", "1970-01-01T00:00:00.001Z", "\x00", "é"]),
 )
 NAMES = st.sampled_from(
-    ["limit", "after", "min_sequence", "day", "name", "entry", "l", "t", "d", "b", "o", "x", ""]
+    [
+        "limit",
+        "after",
+        "min_sequence",
+        "stale",
+        "day",
+        "name",
+        "entry",
+        "l",
+        "t",
+        "d",
+        "b",
+        "o",
+        "x",
+        "",
+    ]
 )
 PATHS = st.sampled_from(["views/by_day", "views/kinds", "views/one", "records/item", "events"])
 
