@@ -142,17 +142,29 @@ def settle(nodes: LocalNodes, schedule: Schedule, book: Book) -> None:
 
 
 def held(nodes: LocalNodes, accounts: list[str]) -> dict[str, dict[str, int | None]]:
-    """Return every account's balance as each node answers for it."""
+    """Return every account's balance as each node answers for it; -1 where none ever does."""
     found: dict[str, dict[str, int | None]] = defaultdict(dict)
+    deadline = time.monotonic() + SETTLE_S
     for name in nodes.names:
         with httpx.Client(base_url=nodes.url(name), timeout=30) as http:
             for account in accounts:
-                try:
-                    told = http.get(f"/v1/workspaces/{account}/records/account/0").json()
-                except (httpx.HTTPError, ValueError):
-                    told = {"balance": -1}  # no account holds this
-                found[account][name] = told.get("fields", told).get("balance")
+                found[account][name] = _balance(http, account, deadline)
     return found
+
+
+def _balance(http: httpx.Client, account: str, deadline: float) -> int | None:
+    """Ask until there is an answer: a node may still be about to learn who owns what."""
+    while True:
+        try:
+            answer = http.get(f"/v1/workspaces/{account}/records/account/0")
+            if answer.status_code in {200, 404}:
+                told: dict[str, Any] = answer.json()
+                return told.get("fields", told).get("balance")
+        except httpx.HTTPError:
+            pass
+        if time.monotonic() > deadline:
+            return -1
+        time.sleep(POLL_S)
 
 
 def differences(balances: dict[str, dict[str, int | None]], made: Audit) -> list[str]:

@@ -18,7 +18,7 @@ from engine.log.kafka.local import LocalKafka, Seat
 from loadtest.network import Network
 
 POLL_S = 0.1
-READY_S = 90.0
+READY_S = 300.0
 STOP_S = 20.0
 
 

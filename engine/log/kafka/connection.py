@@ -144,6 +144,11 @@ def code_of(fault: KafkaException) -> int:
     return fault.args[0].code()
 
 
+def name_of(fault: KafkaException) -> str:
+    """Return the name of an exception's KafkaError code."""
+    return fault.args[0].name()
+
+
 class Connection:
     """Addresses, names and properties of one application on one cluster."""
 

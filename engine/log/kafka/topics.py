@@ -25,6 +25,7 @@ from engine.log.kafka.connection import (
     REQUEST_TIMEOUT_S,
     Connection,
     code_of,
+    name_of,
     reason,
     unavailable,
 )
@@ -37,6 +38,8 @@ VISIBLE_TIMEOUT_MS = 30_000
 POLL_MS = 50
 TOPIC_ID_AGE_MS = 1_000
 COPIES = 3
+CONTROLLER_TIMEOUT_S = 2.0
+TIMED_OUT = "_TIMED_OUT"  # the client's own word, as KafkaError names it
 
 # A partition is being made, or is changing its leader: its broker answers soon.
 SETTLING = frozenset(
@@ -223,18 +226,32 @@ class Topics:
             raise unavailable(fault, f"no broker answers at {address}") from fault
 
     def _describe(self, names: list[str]) -> dict[str, Described]:
+        """Describe those of the topics that exist.
+
+        The client asks the broker that it takes for the controller, and waits for that one even if
+        it is gone for good: so it is told in between to find out who that is now.
+        """
+        deadline_ms = self._clock.monotonic_ms() + REQUEST_TIMEOUT_S * 1_000
+        while True:
+            try:
+                return self._described(names)
+            except (KafkaException, TimeoutError) as fault:
+                timed_out = isinstance(fault, TimeoutError) or name_of(fault) == TIMED_OUT
+                if not timed_out or self._clock.monotonic_ms() > deadline_ms:
+                    raise unavailable(fault, f"topic {names[0]} can't be described") from fault
+            self._refresh(names[0])
+
+    def _described(self, names: list[str]) -> dict[str, Described]:
         futures: Mapping[str, Future[Described]] = self._admin.describe_topics(
-            TopicCollection(names), request_timeout=REQUEST_TIMEOUT_S
+            TopicCollection(names), request_timeout=CONTROLLER_TIMEOUT_S
         )
         found: dict[str, Described] = {}
         for name, future in futures.items():
             try:
-                found[name] = future.result(REQUEST_TIMEOUT_S + 1)
+                found[name] = future.result(CONTROLLER_TIMEOUT_S + 1)
             except KafkaException as fault:
                 if code_of(fault) != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise unavailable(fault, f"topic {name} can't be described") from fault
-            except TimeoutError as fault:
-                raise unavailable(fault, f"topic {name} can't be described") from fault
+                    raise
         return found
 
     def _copies(self, brokers: int) -> int:
