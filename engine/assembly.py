@@ -2,6 +2,7 @@
 
 import functools
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from engine.application.folder import load_application
 from engine.errors import ConfigError
 from engine.http.app import create_app
 from engine.http.server import Server
+from engine.http.starting import Front
 from engine.log.alone import StaticDirectory, StaticMembership
 from engine.log.archive import ArchivedLogs
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
@@ -120,11 +122,14 @@ def embedded(application: Application, folder: Path) -> Connections:
     )
 
 
-def kafka(application: Application, settings: Settings, node: str) -> Connections:
+def kafka(
+    application: Application, settings: Settings, node: str, waiting: Callable[[str], None]
+) -> Connections:
     """Connect to Kafka; topics are made or checked. Waits for a broker that isn't there yet."""
     from engine.log.kafka.connect import connect  # noqa: PLC0415 - only where Kafka is the log
 
-    return Connections(*connect(application, settings.log, node, SystemClock(), SystemRandom()))
+    clock, random = SystemClock(), SystemRandom()
+    return Connections(*connect(application, settings.log, node, clock, random, waiting=waiting))
 
 
 def places(settings: Settings, application: str, base: Path, memory: StoreMemory) -> Places:
@@ -152,13 +157,22 @@ class Engine:
         self, settings: Settings, folder: Path, *, accept_lost_commands: bool = False
     ) -> None:
         self.application = _loaded(folder)
-        self.server = Server(settings.http)
+        self.server, self._front = Server(settings.http), Front()
+        self.server.start(self._front)
+        try:
+            self._connect(settings, folder, accept_lost_commands=accept_lost_commands)
+        except BaseException:
+            self.server.stop()
+            raise
+
+    def _connect(self, settings: Settings, folder: Path, *, accept_lost_commands: bool) -> None:
+        """Put the node together; waits for a broker that isn't there yet."""
         name = settings.node or f"{socket.gethostname()}-{self.server.port}"
         data = settings.data / self.application.name
         is_kafka = settings.log.kind == "kafka"
         base = data / "nodes" / name if is_kafka else data / "stores"
         if is_kafka:
-            connections = kafka(self.application, settings, name)
+            connections = kafka(self.application, settings, name, self._waits)
         else:
             connections = embedded(self.application, data)
         if settings.snapshots.url:
@@ -211,10 +225,13 @@ class Engine:
         self._traces = traces
         self._app = create_app(self.node, settings.http, traces)
 
+    def _waits(self, reason: str) -> None:
+        self._front.reason = reason
+
     def start(self) -> None:
         """Start the node and answer HTTP."""
         self.node.start()
-        self.server.start(self._app)
+        self._front.open(self._app)
 
     def stop(self) -> None:
         """Answer what is being asked, hand every partition over, close everything."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from engine.assembly import Engine
 from engine.cli import output
 from engine.cli.progress import RestoreShown
-from engine.errors import EngineError
+from engine.errors import EngineError, UnavailableError
 from engine.model import Phase
 from engine.settings import Settings
 from engine.telemetry.logs import configure_logs
@@ -78,8 +78,24 @@ def run_until_stopped(
             _reload(engine, folder, build=watch)
             seen = _changes(folder)
         signals.wait(WATCH_S if watch else None)
-    output.note("stopping: handing partitions over")
-    engine.stop()
+    _stop(engine)
+
+
+def _stop(engine: Engine) -> None:
+    """Hand every partition over, telling how many are left, and leave. Bounded by the node."""
+    told = engine.node.operations.owned()
+    output.note(f"stopping: handing {told} partitions over")
+    ending = threading.Thread(target=engine.stop, name="partita-stop", daemon=True)
+    ending.start()
+    while ending.is_alive():
+        ending.join(READY_S)
+        left = engine.node.operations.owned()
+        if left != told:
+            told = left
+            output.note(f"  {left} left" if left else "  all handed over")
+    if told:
+        hint = "The next owner claims them without; nothing is lost"
+        raise UnavailableError("E1408", f"{told} partitions were not released in time", hint)
 
 
 def _greet(engine: Engine, signals: Signals) -> None:

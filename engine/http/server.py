@@ -8,11 +8,13 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 import uvicorn
 import uvloop
-from starlette.applications import Starlette
+from starlette.datastructures import State
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from engine import limits
@@ -27,6 +29,19 @@ _KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they cl
 _STUCK_MS = 60_000
 
 _log = structlog.get_logger("http")
+
+
+class App(Protocol):
+    """An ASGI application that has `state.end_streams`, which ends what never ends by itself."""
+
+    @property
+    def state(self) -> State:
+        """Return what it keeps."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        ...
 
 
 class Server:
@@ -54,7 +69,7 @@ class Server:
             host = socket.gethostname()
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
-    def start(self, app: Starlette) -> None:
+    def start(self, app: App) -> None:
         """Serve `app`; return once requests are answered."""
         assert self._thread is None
         started = threading.Event()

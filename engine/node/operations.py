@@ -89,9 +89,11 @@ class Operations:
             # Heartbeats come in order: once the own one is back, those before it were read.
             if not any(beat.node == self._node and beat.process == self._process for beat in live):
                 lacking.add(self._node)
-            if lacking != set(loaded.lacking):
+            lowest = min((beat.format for beat in live), default=limits.FORMAT)
+            lowest = min(lowest, limits.FORMAT)
+            if (lacking, lowest) != (set(loaded.lacking), loaded.format):
                 lacks = tuple(sorted(lacking))
-                self.loaded = Loaded(loaded.application, lacks, loaded.force)
+                self.loaded = Loaded(loaded.application, lacks, loaded.force, lowest)
         for partition, replica in self._replicas.items():
             replica.deploying.loaded = self.loaded
             index = replica.serving.index if replica.serving else 0

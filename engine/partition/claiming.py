@@ -72,7 +72,13 @@ class Claiming:
 
     def start(self, follower: Follower, command_topic_id: str) -> None:
         """Append an Owner record of a higher epoch than any read."""
-        self.claim = make_claim(follower.state, self._node, command_topic_id, self._random)
+        self.claim = make_claim(
+            follower.state,
+            self._node,
+            command_topic_id,
+            self._random,
+            format_=self._deploying.loaded.format,
+        )
         self._deploying.forget()
         self.count += 1
         self._sending.append(self.claim.value)

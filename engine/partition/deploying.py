@@ -25,6 +25,7 @@ class Loaded:
     application: Application
     lacking: tuple[str, ...] = ()
     force: bool = False  # don't wait for them
+    format: int = limits.FORMAT  # the lowest of the live nodes'
 
 
 class Deploying:

@@ -198,8 +198,15 @@ class Claim:
     value: bytes
 
 
-def make_claim(state: LogState, node: str, command_topic_id: str, random: Random) -> Claim:
-    """Return a claim with an epoch higher than any read (R4)."""
+def make_claim(
+    state: LogState,
+    node: str,
+    command_topic_id: str,
+    random: Random,
+    *,
+    format_: int = limits.FORMAT,
+) -> Claim:
+    """Return a claim with an epoch higher than any read (R4), to write in a format from then on."""
     position = state.position
     counter = (position.epoch >> EPOCH_RANDOM_BITS) + 1
     epoch = (counter << EPOCH_RANDOM_BITS) | random.below(1 << EPOCH_RANDOM_BITS)
@@ -215,7 +222,7 @@ def make_claim(state: LogState, node: str, command_topic_id: str, random: Random
             "node": node,
             "incarnation": position.incarnation or epoch,
             "engine_version": __version__,
-            "format": limits.FORMAT,
+            "format": format_,
             "command_topic_id": command_topic_id,
         },
     )

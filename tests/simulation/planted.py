@@ -183,9 +183,9 @@ def epochs_are_a_counter(patch: Patch) -> None:
 
         source: Any = None
 
-    def make(state: LogState, node: str, topic_id: str, random: Any) -> Claim:
+    def make(state: LogState, node: str, topic_id: str, random: Any, **more: Any) -> Claim:
         Zero.source = random
-        return original(state, node, topic_id, Zero())
+        return original(state, node, topic_id, Zero(), **more)
 
     patch.setattr(claiming, "make_claim", make)
 

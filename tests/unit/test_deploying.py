@@ -1,13 +1,14 @@
 """When an owner puts an application in force, and lets a built view count: between two batches."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from replica_world import ReplicaWorld
 from test_generations import FOLDER, entries, variant
 
-from engine import limits
+from engine import limits, wire
 from engine.application import Application
 from engine.application.folder import load_application
 from engine.model import Held, NodeBeat, Phase
@@ -241,3 +242,15 @@ def test_a_standby_is_behind_by_what_it_says(
     operations = Operations("n", b"p", Loaded(ledger()), ledger, {0: replica})
     operations.look([beat("n", ledger()), beat("two", ledger(), held)])
     assert replica.deploying.behind == behind
+
+
+def test_an_owner_writes_the_lowest_format_of_the_live_nodes(world: ReplicaWorld) -> None:
+    replica = world.opened(Identity("n", 0, ledger()), None)
+    operations = Operations("n", b"p", Loaded(ledger()), ledger, {0: replica})
+    older, newer = (replace(beat("two", ledger()), format=limits.FORMAT + by) for by in (-1, 1))
+    operations.look([beat("n", ledger()), newer])
+    assert replica.deploying.loaded.format == limits.FORMAT
+    operations.look([beat("n", ledger()), newer, older])
+    world.until(replica, Phase.OWNING)
+    owner = wire.decode_event(world.broker.events(0)[0].value or b"")[1]
+    assert owner["format"] == limits.FORMAT - 1

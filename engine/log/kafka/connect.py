@@ -4,6 +4,7 @@ Waits for a broker that isn't there yet, and says so; a wrong setting or topic i
 """
 
 import logging
+from collections.abc import Callable
 
 from engine.application import Application
 from engine.errors import UnavailableError
@@ -23,9 +24,18 @@ Connected = tuple[KafkaLogs, KafkaObjects, KafkaMembership, KafkaDirectory]
 
 
 def connect(
-    application: Application, settings: LogSettings, node: str, clock: SystemClock, random: Random
+    application: Application,
+    settings: LogSettings,
+    node: str,
+    clock: SystemClock,
+    random: Random,
+    *,
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Connected:
-    """Return logs, content, membership and directory. Blocks until a broker answers."""
+    """Return logs, content, membership and directory. Blocks until a broker answers.
+
+    `waiting` is told what it waits for.
+    """
     name = f"{node}-{random.bytes(4).hex()}"
     said = ""
     while True:
@@ -36,5 +46,6 @@ def connect(
             if str(error) != said:
                 said = str(error)
                 _log.warning("waiting for Kafka: %s", said)
+                waiting(f"waiting for Kafka: {said}")
             clock.sleep_ms(RETRY_WAIT_MS)
     return logs, KafkaObjects(logs), KafkaMembership(logs.connection), KafkaDirectory(logs)
