@@ -1,6 +1,7 @@
 """The demo: a month of real flights through a real engine, checked against the raw data.
 
     python -m loadtest.demo              embedded log, one process
+    python -m loadtest.demo --year       the whole year instead of a month
     python -m loadtest.demo --kafka      a real local broker, two nodes, one of which is killed
     python -m loadtest.demo --stay       as the first, and the engine stays up
 
@@ -12,7 +13,7 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine import wire
 from engine.application.folder import load_application
-from engine.application.schema import encode, from_json
+from engine.application.schema import encode
 from loadtest import demo_targets, flights
 
 ROOT = Path(__file__).parent.parent
@@ -36,24 +37,33 @@ SAY_EVERY = 20_000  # commands, where no bar can be drawn
 console = Console(stderr=True)
 
 
-def encoded(month: int) -> Iterator[tuple[str, bytes]]:
+def encoded(month: int | None) -> Iterator[tuple[str, bytes]]:
     """Yield (workspace, command envelope) as any client would publish them."""
     application = load_application(FOLDER)
-    args = {name: command.args for name, command in application.commands.items()}
-    for command in flights.commands(month):
-        schema = args[command.command]
-        value = wire.encode_command(
-            {
-                "command_id": command.command_id.bytes,
-                "name": command.command,
-                "args_schema": schema.fingerprint,
-                "args": encode(schema, from_json(schema, command.args)),
-            }
-        )
-        yield command.workspace, value
+    schemas = {name: command.args for name, command in application.commands.items()}
+    envelopes = {name: envelope(name, schema.fingerprint) for name, schema in schemas.items()}
+    for workspace, command, args, command_id in flights.plain_commands(month):
+        yield workspace, envelopes[command](command_id, encode(schemas[command], args))
 
 
-def load(target: "demo_targets.Target", month: int) -> None:
+def envelope(name: str, fingerprint: int) -> Callable[[bytes, bytes], bytes]:
+    """Return what makes a command's bytes of its id and arguments; all else of it is the same."""
+    fields = {"command_id": bytes(16), "name": name, "args_schema": fingerprint}
+    empty, longer = (wire.encode_command({**fields, "args": args}) for args in (b"", b"x"))
+    # They differ first in the arguments' length, which is a zigzag number of 7 bits a byte.
+    at = next(at for at, byte in enumerate(empty) if byte != longer[at])
+    head, body = empty[: wire.HEADER_BYTES], empty[wire.HEADER_BYTES + 16 : at]
+    tail = empty[at + 1 :]
+
+    def made(command_id: bytes, args: bytes) -> bytes:
+        size = 2 * len(args)
+        length = bytes((size,)) if size < 128 else bytes((size & 127 | 128, size >> 7))
+        return head + command_id + body + length + args + tail
+
+    return made
+
+
+def load(target: "demo_targets.Target", month: int | None) -> None:
     """Publish every command and wait until each has its outcome, with a progress bar."""
     total = flights.count(month)
     columns = (
@@ -92,7 +102,7 @@ def load(target: "demo_targets.Target", month: int) -> None:
     )
 
 
-async def compare(url: str, month: int) -> list[str]:
+async def compare(url: str, month: int | None) -> list[str]:
     """Compare every aircraft's views with sums made from the raw data; return the differences."""
     wanted = flights.expected(month)
     gate = asyncio.Semaphore(HTTP_AT_ONCE)
@@ -149,7 +159,7 @@ def matches(rows: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> bool:
     )
 
 
-def show(url: str, month: int) -> None:
+def show(url: str, month: int | None) -> None:
     """Query a few views over HTTP, as a person would, and say what was asked."""
     wanted = flights.expected(month)
     busiest = max(wanted.aircraft, key=lambda name: wanted.aircraft[name].counts["arrivals"])
@@ -170,15 +180,18 @@ def main() -> int:
     parser.add_argument("--kafka", action="store_true", help="a real local broker and two nodes")
     parser.add_argument("--stay", action="store_true", help="leave the engine up")
     parser.add_argument("--month", type=int, default=MONTH, choices=range(1, 13))
+    parser.add_argument("--year", action="store_true", help="all of 2013: a million commands")
+    parser.add_argument("--host", choices=("wasm", "python"), help="state host; else the setting")
     options = parser.parse_args()
+    month = None if options.year else options.month
     shutil.rmtree(DATA, ignore_errors=True)
     make = demo_targets.KafkaTarget if options.kafka else demo_targets.EmbeddedTarget
-    with make(FOLDER, DATA) as target:
+    with make(FOLDER, DATA, options.host) as target:
         console.print(f"topology/flights is served at {target.url}, data in {DATA}")
-        load(target, options.month)
-        show(target.url, options.month)
-        aircraft = len(flights.expected(options.month).aircraft)
-        different = asyncio.run(compare(target.url, options.month))
+        load(target, month)
+        show(target.url, month)
+        aircraft = len(flights.expected(month).aircraft)
+        different = asyncio.run(compare(target.url, month))
         verdict = f"these differ: {', '.join(different[:10])}" if different else "all equal"
         console.print(
             f"\nviews of {aircraft:,} aircraft against sums computed from the raw data: {verdict}"

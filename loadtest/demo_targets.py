@@ -14,7 +14,7 @@ from engine.assembly import Engine
 from engine.errors import UnavailableError
 from engine.settings import load_settings
 from engine.telemetry.logs import configure_logs
-from loadtest.nodes import LocalNodes, partita
+from loadtest.nodes import LocalNodes, Setup, partita
 
 POLL_S = 0.05
 READY_S = 60.0
@@ -39,10 +39,10 @@ class Target(Protocol):
 class EmbeddedTarget:
     """An engine in this process on the embedded log."""
 
-    def __init__(self, folder: Path, data: Path) -> None:
+    def __init__(self, folder: Path, data: Path, host: str | None = None) -> None:
         configure_logs("console", "warning")
         self._data = data
-        flags = {"data": data, "http": {"port": 0}}
+        flags = {"data": data, "host": host, "http": {"port": 0}}
         self._engine = Engine(load_settings(None, flags), folder)
         self._waiting: deque[Future[None]] = deque()
         self.url = self._engine.server.url
@@ -105,9 +105,10 @@ class EmbeddedTarget:
 class KafkaTarget:
     """A real local broker and two nodes; the second is killed half-way and started again."""
 
-    def __init__(self, folder: Path, data: Path) -> None:
+    def __init__(self, folder: Path, data: Path, host: str | None = None) -> None:
         self._folder = folder
-        self._nodes = LocalNodes(folder, data, ("first", "second"))
+        setup = Setup(variables={"PARTITA__HOST": host} if host else {})
+        self._nodes = LocalNodes(folder, data, ("first", "second"), setup=setup)
         self._killed = False
         self.url = self._nodes.url("first")
 

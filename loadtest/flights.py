@@ -68,6 +68,16 @@ def commands(month: int | None = None, days: int = 31) -> Iterator[Command]:
         )
 
 
+def plain_commands(
+    month: int | None = None, days: int = 31
+) -> Iterator[tuple[str, str, dict[str, Any], bytes]]:
+    """Yield (workspace, command, args, id) of `commands`, args in numbers as they are encoded."""
+    for _, what, flight in _steps(month, days):
+        identity = f"nycflights13/{flight.row}/{what}"
+        command_id = uuid.uuid5(uuid.NAMESPACE_OID, identity).bytes
+        yield flight.workspace, what, _plain_args(what, flight), command_id
+
+
 def count(month: int | None = None, days: int = 31) -> int:
     """Return how many commands there are."""
     return len(_steps(month, days))
@@ -275,19 +285,25 @@ def _flight(row: int, line: dict[str, str]) -> Flight:
     )
 
 
-def _args(what: str, flight: Flight) -> dict[str, Any]:
-    args: dict[str, Any] = {
-        "day": _date(flight.day),
-        "number": flight.number,
-        "origin": flight.origin,
-    }
+def _plain_args(what: str, flight: Flight) -> dict[str, Any]:
+    args: dict[str, Any] = {"day": flight.day, "number": flight.number, "origin": flight.origin}
     if what == "schedule":
-        args |= {"dest": flight.dest, "carrier": flight.carrier, "miles": flight.miles}
-        args["scheduled_at"] = _time(flight.scheduled)
+        args["dest"], args["carrier"] = flight.dest, flight.carrier
+        args["miles"], args["scheduled_at"] = flight.miles, flight.scheduled * 60_000
     elif what == "depart":
-        args["departed_at"] = _time(flight.departed or 0)
+        args["departed_at"] = (flight.departed or 0) * 60_000
     elif what == "arrive":
-        args |= {"arrived_at": _time(flight.arrived or 0), "air_minutes": flight.air_minutes}
+        args["arrived_at"] = (flight.arrived or 0) * 60_000
+        args["air_minutes"] = flight.air_minutes
+    return args
+
+
+def _args(what: str, flight: Flight) -> dict[str, Any]:
+    args = _plain_args(what, flight)
+    args["day"] = _date(flight.day)
+    for name in ("scheduled_at", "departed_at", "arrived_at"):
+        if name in args:
+            args[name] = _time(args[name] // 60_000)
     return args
 
 
