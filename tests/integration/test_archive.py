@@ -321,7 +321,7 @@ def test_topics_that_were_deleted_and_made_again_are_found_out(world):
     world.stop()
     if world.log["kind"] == "kafka":
         logs = world.kafka()
-        delete_topics(logs)
+        delete_topics(logs, "events")
         logs.close()
     else:
         shutil.rmtree(world.folder / world.name / "log")

@@ -248,13 +248,17 @@ def test_a_store_below_the_logs_begin_takes_what_is_above(disk, tmp_path, object
     late.close()
 
 
-def test_a_store_of_another_log_or_ahead_of_it_is_left_for_a_person(disk):
+def test_a_store_of_another_log_or_ahead_of_it_is_left_for_a_person(disk, objects):
     disk.write(1_000)
-    disk.snapshot()
+    manifest, _ = disk.snapshot()
     disk.close()
     assert disk.open(end=900) == ""
     assert disk.sequence() == 1_000
     disk.close()
+    # Not even for a snapshot that does belong to that log, and is far ahead.
+    far = 1_000 + limits.RESTORE_AHEAD_MIN
+    manifest = dataclasses.replace(manifest, topic_id="another", sequence=far)
+    objects.put(manifest.name, manifest.encode())
     assert disk.open(topic_id="another") == ""
     assert disk.sequence() == 1_000
 
