@@ -4,7 +4,9 @@ Owns forwarding: at most one hop, bounded in connections, time and memory. An ow
 reached, or dies on the way, is a retryable 503, never a statement about the command.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
 import httpx
 from starlette.requests import Request
@@ -24,6 +26,7 @@ KEY = "idempotency-key"
 Handler = Callable[[Request], Awaitable[Response]]
 
 _CONNECT_S = 2.0
+_LOOK_S = 0.25  # so often a request that waits at another node asks whether that still owns
 _MARGIN_S = 5.0
 # Headers of one connection (RFC 9110 7.6.1), and what the client library sets itself.
 _HOP_BY_HOP = frozenset(
@@ -126,11 +129,28 @@ class Forwarder:
         if request.scope["query_string"]:
             asked.url = asked.url.copy_with(query=request.scope["query_string"])
         try:
-            answer = await client.send(asked, stream=True)
+            answer = await self._while_there(client.send(asked, stream=True), partition, url, key)
             return await _relay(answer)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as fault:
             why = f"the owner's node can't be reached ({type(fault).__name__})"
             raise self._nobody(partition, why, key) from None
+
+    async def _while_there(
+        self,
+        sending: Coroutine[Any, Any, httpx.Response],
+        partition: int,
+        url: str,
+        key: str | None,
+    ) -> httpx.Response:
+        """Wait for an answer no longer than that node owns the partition: it may be stopped."""
+        task = asyncio.ensure_future(sending)
+        try:
+            while not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
+                if self._context.node.route(partition).url != url:
+                    raise self._nobody(partition, "the partition has moved on", key)
+            return task.result()
+        finally:
+            task.cancel()
 
     def _headers(self, request: Request, key: str | None) -> list[tuple[bytes, bytes]]:
         named = {name.strip().lower() for name in request.headers.get("connection", "").split(",")}

@@ -69,6 +69,7 @@ class Claiming:
         self._sending = sending
         self._deploying = deploying
         self._random = random
+        self._sent_ms = 0  # when the claim was, by this node's clock
 
     def start(self, follower: Follower, command_topic_id: str) -> None:
         """Append an Owner record of a higher epoch than any read."""
@@ -81,6 +82,7 @@ class Claiming:
         )
         self._deploying.forget()
         self.count += 1
+        self._sent_ms = self._clock.now_ms()
         self._sending.append(self.claim.value)
 
     def counts(self, follower: Follower) -> bool:
@@ -113,7 +115,9 @@ class Claiming:
                     self.start(follower, command_topic_id)
                 return Claimed.UNKNOWN
         else:
-            skew_ms = abs(follower.claim_time_ms - self._clock.now_ms())
+            # The log had it after it was sent and before it was met: a slow way is no skew.
+            landed_ms = follower.claim_time_ms
+            skew_ms = max(self._sent_ms - landed_ms, landed_ms - self._clock.now_ms())
             if skew_ms > limits.CLOCK_AHEAD_MS_MAX:
                 self.reason = f"this node's clock is {skew_ms} ms off the log's"
                 return Claimed.UNFIT

@@ -11,10 +11,13 @@ import uuid
 import pytest
 from kafka_fixture import delete_records, delete_topics
 
+from engine.log.alone import StaticDirectory, StaticMembership
 from engine.log.archive import ArchivedLogs
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.kafka.content import KafkaObjects
+from engine.log.kafka.directory import KafkaDirectory
 from engine.log.kafka.logs import KafkaLogs
+from engine.log.kafka.membership import KafkaMembership
 from engine.log.objects import FolderObjects
 from engine.log.objects_s3 import S3Objects
 from engine.log.simulated import SimulatedBroker, SimulatedLogs
@@ -273,4 +276,66 @@ def objects(request, tmp_path):
     kind = OBJECT_STORES[request.param]
     made = kind(tmp_path, *map(request.getfixturevalue, kind.fixtures))
     yield made.objects
+    made.close()
+
+
+class AloneWorld:
+    """A node without peers."""
+
+    partitions = 4
+    fixtures = ()
+
+    def __init__(self):
+        self.membership = StaticMembership(self.partitions)
+        self.directory = StaticDirectory()
+
+    def settle(self, condition):
+        """Nothing has to travel here."""
+        said = condition()
+        assert said
+        return said
+
+    def close(self):
+        """Close all."""
+        self.membership.close()
+        self.directory.close()
+
+
+class KafkaPeersWorld:
+    """A node of a group on a broker, alone in it so far."""
+
+    partitions = 4
+    fixtures = ("kafka",)
+
+    def __init__(self, address):
+        settings = LogSettings(kind="kafka", bootstrap_servers=address)
+        self._logs = KafkaLogs(settings, f"peers-{uuid.uuid4().hex[:12]}", self.partitions)
+        self.membership = KafkaMembership(self._logs.connection)
+        self.directory = KafkaDirectory(self._logs)
+
+    def settle(self, condition):
+        """Wait until `condition()` is true, and return what it said."""
+        deadline = time.monotonic() + SETTLE_S
+        while not (said := condition()):
+            assert time.monotonic() < deadline, "it didn't come true"
+            self._logs.wait(50)
+        return said
+
+    def close(self):
+        """Close all, and forget the topics."""
+        self.membership.close()
+        self.directory.close()
+        delete_topics(self._logs)
+        self._logs.close()
+
+
+PEERS_WORLDS = {"alone": AloneWorld, "kafka": KafkaPeersWorld}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in PEERS_WORLDS])
+def peers(request):
+    """Membership and directory of every implementation in turn."""
+    kind = PEERS_WORLDS[request.param]
+    made = kind(*map(request.getfixturevalue, kind.fixtures))
+    yield made
     made.close()
