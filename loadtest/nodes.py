@@ -156,7 +156,7 @@ class LocalNodes:
                 answer = httpx.get(f"{self.url(name)}/v1/partitions", timeout=5).json()
             except (httpx.HTTPError, ValueError):
                 continue
-            for entry in answer["partitions"]:
+            for entry in answer.get("partitions", ()):  # none while it waits for its broker
                 if entry["owner"] == "here":
                     newer = entry["statistics"]["epoch"]
                     known = found.get(entry["partition"])

@@ -87,7 +87,7 @@ class Served:
             told = self._http.get(f"{self.url(name)}/v1/partitions").json()
         except (httpx.HTTPError, ValueError):
             return {}
-        return {entry["partition"]: entry for entry in told["partitions"]}
+        return {entry["partition"]: entry for entry in told.get("partitions", ())}
 
     def owners(self) -> dict[int, str]:
         """Return who owns each partition, by the nodes' own words."""
