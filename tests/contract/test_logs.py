@@ -122,6 +122,14 @@ def test_take_gives_every_record_once_and_at_most_as_many_as_asked(world):
     assert len(log.take(7)) == 0
 
 
+def test_taking_never_waits_for_as_many_as_asked(world):
+    """With a wait of a tenth of a second in each it would run into its time-out."""
+    log, commands = world.logs.event_log(0), world.logs.command_log(0)
+    log.seek(log.bounds().end)
+    commands.seek(commands.bounds().end)
+    assert not any(len(part.take(1_000)) for _ in range(5_000) for part in (log, commands))
+
+
 def test_seek_goes_forth_and_back(world):
     log = world.logs.event_log(0)
     begin = log.bounds().end

@@ -156,6 +156,20 @@ def test_an_old_batch_is_not_decided_while_the_brokers_clock_is_ahead(world: Wor
     assert [reply.sequence for reply in world.replies] == [1]
 
 
+@pytest.mark.parametrize("ahead", [1, -1])
+def test_a_node_whose_clock_is_off_the_logs_does_not_own(world: World, ahead: int) -> None:
+    world.broker.event_logs[0].skew_ms = ahead * (limits.CLOCK_AHEAD_MS_MAX + 1_000)
+    replica = world.replica()
+    world.move(5)
+    world.settle(replica)
+    assert replica.phase is Phase.STANDBY
+    assert "clock" in replica.reason
+    assert Kind.OUTCOME not in world.kinds()
+    world.broker.event_logs[0].skew_ms = 0
+    world.clock.time_ms += 2 * limits.RECLAIM_WAIT_MS
+    world.until(replica, Phase.OWNING)
+
+
 def stopped(world: World, replica: Replica) -> str:
     with pytest.raises(EngineError) as caught:
         world.settle(replica, steps=50)
@@ -219,6 +233,24 @@ def test_a_restart_goes_on_behind_what_was_decided(world: World) -> None:
     world.move(7)
     world.settle(replica)
     assert [reply.sequence for reply in world.replies] == [4]
+
+
+def test_who_is_stopped_in_the_middle_of_recovery_goes_on_where_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = served(world)
+    monkeypatch.setattr(limits, "FOLD_RECORDS_MAX", 2)
+    store = MemoryStore()
+    replica = world.replica(store)
+    replica.tick()
+    replica.tick()
+    replica.release()
+    assert replica.phase is Phase.CLOSED
+    assert 0 < replica.held().sequence < 3
+    replica.close()
+    again = world.replica(store.reopen())
+    world.until(again, Phase.OWNING)
+    assert again.held().sequence == world.replica(whole).held().sequence == 3
 
 
 def edited(tmp_path: Path, version: str) -> Any:
