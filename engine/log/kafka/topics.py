@@ -228,8 +228,8 @@ class Topics:
     def _describe(self, names: list[str]) -> dict[str, Described]:
         """Describe those of the topics that exist.
 
-        The client asks the broker that it takes for the controller, and waits for that one even if
-        it is gone for good: so it is told in between to find out who that is now.
+        A client waits for the broker that it takes for the controller, though it is gone or hangs:
+        another client finds another one.
         """
         deadline_ms = self._clock.monotonic_ms() + REQUEST_TIMEOUT_S * 1_000
         while True:
@@ -239,7 +239,7 @@ class Topics:
                 timed_out = isinstance(fault, TimeoutError) or name_of(fault) == TIMED_OUT
                 if not timed_out or self._clock.monotonic_ms() > deadline_ms:
                     raise unavailable(fault, f"topic {names[0]} can't be described") from fault
-            self._refresh(names[0])
+            self._admin = self._connection.admin()
 
     def _described(self, names: list[str]) -> dict[str, Described]:
         futures: Mapping[str, Future[Described]] = self._admin.describe_topics(
