@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from replica_world import ReplicaWorld
 
-from engine import limits
+from engine import limits, wire
 from engine.application import rows
 from engine.application.folder import load_application
 from engine.errors import EngineError
@@ -233,6 +233,32 @@ def test_a_restart_goes_on_behind_what_was_decided(world: World) -> None:
     world.move(7)
     world.settle(replica)
     assert [reply.sequence for reply in world.replies] == [4]
+
+
+def test_a_replica_that_differs_from_the_owner_at_a_mark_stops(world: World) -> None:
+    store = served(world)
+    _, position = wire.decode_position(store.get(rows.POSITION_KEY) or b"")
+    table = min(position.digests)
+    position.digests[table] += 1
+    store.write([(rows.POSITION_KEY, wire.encode_position(position, limits.FORMAT))])
+    owner, other = world.replica(), world.replica(store, node="m")
+    world.until(owner, Phase.OWNING)
+    world.move(4)
+    world.settle(owner)
+    world.clock.time_ms += limits.MARK_INTERVAL_MS
+    world.settle(owner)
+    assert world.kinds()[-1] is Kind.MARK
+    assert stopped(world, other) == "E1205"
+
+
+def test_a_store_of_a_newer_engine_is_refused(world: World) -> None:
+    store = served(world)
+    _, position = wire.decode_position(store.get(rows.POSITION_KEY) or b"")
+    for value in (b"no position", wire.encode_position(position, limits.FORMAT + 1)):
+        store.write([(rows.POSITION_KEY, value)])
+        with pytest.raises(EngineError) as caught:
+            world.replica(store)
+        assert caught.value.code == "E1206"
 
 
 def test_who_is_stopped_in_the_middle_of_recovery_goes_on_where_it_was(
