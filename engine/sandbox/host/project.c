@@ -149,6 +149,8 @@ void project(Outcome *o, const CommandType *command)
     bool accepted = o->code.length == 0;
     if (!command || (!accepted && (o->workspace_sequence == 0 || !command->rejected.count))) return;
     if (o->workspace_sequence == 0) call.kind = NULL;
+    call.context.slots[X_CODE] = text_of(o->code); /* a command that was rejected had none yet */
+    call.context.slots[X_WORKSPACE_SEQUENCE] = o->workspace_sequence;
     for (u32 i = 0; i < o->change_count && !call.poisoned; i++) {
         Change *change = &o->changes[i];
         Span projectors = change->type->events[change->op];
