@@ -123,7 +123,8 @@ class Stores:
             lambda offset: _tail_hash(events, offset, self._clock),
             lambda text: self._say(partition, text),
             at,
-            frozenset(self._avoid.get(partition, ())),
+            self._avoid.setdefault(partition, deque(maxlen=AVOIDED_MAX)),
+            lambda: self._avoid_source(partition),
         )
         try:
             opened = open_store(folder, self._objects(partition), restore)
@@ -152,10 +153,13 @@ class Stores:
         self._counters["heals"] += 1
         if fault.code in SET_ASIDE:
             self._broken.add(partition)
-            source = self._sources.get(partition)
-            if source:
-                self._avoid.setdefault(partition, deque(maxlen=AVOIDED_MAX)).append(source)
+            self._avoid_source(partition)
         return True
+
+    def _avoid_source(self, partition: int) -> None:
+        source = self._sources.pop(partition, "")
+        if source:
+            self._avoid.setdefault(partition, deque(maxlen=AVOIDED_MAX)).append(source)
 
     def tick(self, replicas: Mapping[int, Replica]) -> None:
         """Begin a copy of each replica that is due."""

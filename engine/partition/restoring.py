@@ -9,7 +9,7 @@ What belongs to another log, or is ahead of it, is never used: the fold's own ch
 so of the local store, and a person decides. Runs where blocking is allowed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -62,7 +62,8 @@ class Restore:
 
     `tail_hash` returns the hash of the record at an offset, None where there is none. `progress`
     takes an offset: while a snapshot is fetched, that part of its own. `avoid` are
-    copies that a store was made of which then turned out to be damaged.
+    copies that a store was made of which then turned out to be damaged; `damaged` hears of a store
+    that is, before another copy is chosen.
     """
 
     application: str
@@ -71,7 +72,8 @@ class Restore:
     tail_hash: Callable[[int], int | None]
     say: Callable[[str], None]
     progress: Callable[[int], None]
-    avoid: frozenset[str] = frozenset()
+    avoid: Collection[str] = ()
+    damaged: Callable[[], None] = lambda: None
 
 
 class Opened(NamedTuple):
@@ -118,9 +120,13 @@ def open_store(folder: Folder, snapshots: Snapshots | None, restore: Restore) ->
             continue
         if store is not None:
             store.close()
+        store, local, below = None, 0, True
         folder.use_restored()
+        made, _ = _open(folder, restore)
+        if made is None:
+            continue  # what was copied was damaged already
         restore.say(f"restored from {candidate.name}, sequence {manifest.sequence}")
-        return Opened(_moved(folder.open(), manifest), candidate.name)
+        return Opened(_moved(made, manifest), candidate.name)
     return Opened(folder.open() if store is None else store)
 
 
@@ -144,6 +150,7 @@ def _open(folder: Folder, restore: Restore) -> tuple[PartitionStore | None, Posi
             store.close()
         if fault.code != DAMAGED:
             raise
+        restore.damaged()
         restore.say(f"the store is damaged and moved to {folder.set_aside()}: {fault}")
         return None, None
 

@@ -130,7 +130,7 @@ def test_a_snapshot_of_a_store_that_was_damaged_already_is_not_taken_twice(world
     shutil.rmtree(world.stores)
     world.start()
     assert rows(world) == expected
-    assert world.count("snapshots", "heals") == 1
+    assert world.count("snapshots", "restores") == 1
     assert len(list(world.stores.glob("0.broken-*"))) == 1
 
 
