@@ -362,7 +362,7 @@ def encode_position(position: Position, format_: int) -> bytes:
 
 
 def decode_position(value: bytes) -> tuple[int, Position]:
-    """Decode a position row; return (format, position). Raise WireError for a newer format."""
+    """Decode a position row; return (format, position). Raise WireError if it is none."""
     row = _POSITION.decode(value)
     host = HostState(
         sequence=row["sequence"],
