@@ -90,7 +90,7 @@ def wat(body: str, description: str = "abi 1\\nentry good\\n") -> bytes:
     length = len(description.replace("\\n", "\n"))
     parts = [body]
     if '"memory"' not in body:
-        parts.append('(memory (export "memory") 1)')
+        parts.append('(memory (export "memory") 1 1)')
     if '"partita_describe"' not in body:
         packed = (16 << 32) | length
         parts.append(f'(func (export "partita_describe") (result i64) (i64.const {packed}))')
