@@ -38,6 +38,7 @@ class Node(Answers):
         self._stopping = threading.Event()
         self._look_at_ms = 0
         self._suspect_at_ms = 0
+        self._turns = 0
         self._heart = Heart(self._announce, parts.clock)
         self._thread = threading.Thread(target=self._run, name="partita-shell", daemon=True)
 
@@ -83,8 +84,7 @@ class Node(Answers):
         moved = self._follow_membership()
         self._open_and_close()
         self._look_around()
-        for partition, replica in list(self._replicas.items()):
-            moved |= self._tick_replica(partition, replica)
+        moved |= self._tick_replicas()
         self._parts.stores.tick(self._replicas)
         moved |= self._parts.gate.poll()
         self._serve_calls()
@@ -125,6 +125,20 @@ class Node(Answers):
             self._look_at_ms = 0  # before its first tick a replica is told where it stands
         for partition in self._holdings.close():
             self._abandon(partition)
+
+    def _tick_replicas(self) -> bool:
+        """Tick all that own or stand by, and one that restores: long logs must not delay owners."""
+        moved = False
+        restoring: list[tuple[int, Replica]] = []
+        for partition, replica in list(self._replicas.items()):
+            if replica.phase is Phase.RECOVERING:
+                restoring.append((partition, replica))
+            else:
+                moved |= self._tick_replica(partition, replica)
+        if restoring:
+            self._turns += 1
+            moved |= self._tick_replica(*restoring[self._turns % len(restoring)])
+        return moved
 
     def _tick_replica(self, partition: int, replica: Replica) -> bool:
         before = replica.phase

@@ -131,6 +131,17 @@ def test_an_append_without_a_report_ends_the_ownership_and_nothing_is_doubled(
     assert replica.held().sequence == 1
 
 
+def test_a_claim_that_takes_long_to_be_met_is_no_wrong_clock(world: World) -> None:
+    replica = world.replica()
+    while replica.phase is not Phase.CLAIMING:
+        replica.tick()
+    for _ in range(3):
+        world.broker.step()
+    world.clock.time_ms += 3 * limits.CLOCK_AHEAD_MS_MAX
+    world.until(replica, Phase.OWNING)
+    assert world.kinds().count(Kind.OWNER) == 1
+
+
 def test_a_silent_broker_is_waited_for(world: World) -> None:
     replica = world.replica()
     world.broker.faults = Faults(stay=1_000)
