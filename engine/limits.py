@@ -11,7 +11,6 @@ NAME_LENGTH_MAX = 255
 # One command.
 CHANGES_MAX = 100
 VIEW_ROWS_MAX = 1_000
-EMITS_MAX = 64
 SCAN_ROWS_MAX = 1_000  # rows of one range that a command goes through
 HANDLES_MAX = 4_096
 FIELD_BYTES_MAX = 65_535
@@ -99,7 +98,6 @@ BALANCE_INTERVAL_MS = 5_000  # the same, from a node that owns more
 MOVE_LAG_MAX = 1_000  # outcomes behind its owner, at which a standby may ask
 STANDBYS_MAX = 8
 NODES_MAX = 1_000
-STORE_FLUSH_MS = 15_000
 
 # Checkpoints, snapshots, restores.
 RESTORE_AHEAD_MIN = 50_000  # a snapshot so far ahead of a sound local store is quicker

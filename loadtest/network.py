@@ -55,7 +55,6 @@ class Network:
     def __init__(self, names: Sequence[str]) -> None:
         self._numbers = {name: 11 + at for at, name in enumerate(names)}
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
-        self.cuts: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
         _run("ip", "link", "set", "lo", "up")
@@ -106,17 +105,10 @@ class Network:
     def cut(self, sender: str, receiver: str) -> None:
         """Lose, in silence, whatever `sender` sends to `receiver` from now on."""
         self._neighbour(sender, receiver, NOBODY)
-        self.cuts.add((sender, receiver))
 
     def heal(self, sender: str, receiver: str) -> None:
         """Let `sender` reach `receiver` again."""
         self._neighbour(sender, receiver, self._station(receiver))
-        self.cuts.discard((sender, receiver))
-
-    def heal_all(self) -> None:
-        """Let everybody reach everybody."""
-        for sender, receiver in list(self.cuts):
-            self.heal(sender, receiver)
 
     def reset(self, name: str, other: str) -> None:
         """End every connection between two places with a reset; new ones may come."""

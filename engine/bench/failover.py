@@ -34,7 +34,6 @@ FOLDER = Path(__file__).with_name("vault")
 FAULTS = ("kill", "term", "pause", "rolling")
 BOX_BYTES = 8_192
 TOUCHED = 400  # boxes that the load touches
-FILL_CHUNK = 2_000
 STEADY_S = 2.0  # between two rounds, and before the first
 SETTLED_S = 1.0  # of outcomes behind a fault, before its gap is taken
 READY_S = 240.0

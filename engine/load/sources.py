@@ -2,59 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from typing import Protocol
 
 from engine.errors import UnavailableError
-from engine.model import Batch, Bounds, LogRecord
-from engine.ports import EventReader
+from engine.log.archive import ReadableLog, ReadableLogs
+from engine.model import Bounds, LogRecord
 
 _TAKE = 1_000
 _WAIT_MS = 100
 _SILENCE_S = 30
-
-
-class ReadableLog(Protocol):
-    """What reading needs of a log; `ports.CommandLog` and `ports.EventLog` are such logs."""
-
-    def bounds(self) -> Bounds:
-        """Return what the log holds."""
-        ...
-
-    def seek(self, offset: int) -> None:
-        """Take from `offset` on."""
-        ...
-
-    def take(self, count: int) -> Batch:
-        """Return the next records that are there."""
-        ...
-
-    def rest(self) -> None:
-        """Stop reading."""
-        ...
-
-
-class ReadableLogs(Protocol):
-    """What reading needs of `ports.Logs`."""
-
-    def command_log(self, partition: int) -> ReadableLog:
-        """Return a reader of a partition's commands."""
-        ...
-
-    def event_log(self, partition: int) -> ReadableLog:
-        """Return a reader of a partition's events."""
-        ...
-
-    def history(self, partition: int) -> EventReader:
-        """Return a second reader of a partition's events."""
-        ...
-
-    def wait(self, timeout_ms: int) -> None:
-        """Block until a log may have something new."""
-        ...
-
-    def close(self) -> None:
-        """Let go of files and connections."""
-        ...
 
 
 def read(logs: ReadableLogs, log: ReadableLog, bounds: Bounds) -> Iterator[LogRecord]:

@@ -120,7 +120,7 @@ def archived(records: Iterable[LogRecord], archive: Archive, end: int) -> int:
 
 
 class ReadableLog(EventReader, Protocol):
-    """A log as far as the archive replaces it."""
+    """What reading needs of a log; `ports.CommandLog` and `ports.EventLog` are such logs."""
 
     def bounds(self) -> Bounds:
         """Return what the log holds."""
