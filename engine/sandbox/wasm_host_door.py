@@ -134,6 +134,7 @@ class Door:
         assert box.running, f"the state host broke at {box.broken}: {ended}"
         assert not box.broken, f"the state host broke at {box.broken}: {ended}"
         self._stack.put_back()
+        self._watch.begin()
         self.call("recover")
         return TRAPPED
 
