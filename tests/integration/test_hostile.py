@@ -52,6 +52,37 @@ def test_one_rejected_outcome_and_the_next_command_is_right(kit, what, code):
     kit.replay()
 
 
+@pytest.fixture(scope="session")
+def fixed(tmp_path_factory) -> bytes:
+    """Return the same guest with a memory that can't grow: the only kind beside the WASM host."""
+    link = (*GROWING, "--no-growable-memory")
+    return guest_world.from_c(SOURCE, tmp_path_factory.mktemp("fixed"), link=link)
+
+
+def test_both_hosts_say_the_same_of_all_that_goes_wrong(fixed):
+    kits = [TestKit(guest_world.application(fixed), host) for host in ("python", "wasm")]
+
+    def both(*sent):
+        one, other = (kit.send("w", *sent) for kit in kits)
+        assert one == other
+        return one
+
+    both("good")
+    for what in CASES:
+        assert not both("bad", {"what": what}).accepted
+        assert both("good").accepted
+    for total in (666, 667, 668, 669, 1):
+        both("set", {"what": total})
+    both("leak")
+    handle = kits[0].record("w", "thing")["total"]
+    assert both("bad", {"what": 23, "handle": handle}).code == "abi_misused"
+    assert kits[0].rows == kits[1].rows
+    assert kits[0].digests == kits[1].digests
+    for kit in kits:
+        kit.replay()
+        kit.close()
+
+
 def test_handles_without_end_are_refused_before_any_time_is_up(module):
     """Here the bound on handles is what counts, so that no busy machine can reach the other."""
     patient = guest_world.MANIFEST.replace("time_ms = 40", "time_ms = 1000")

@@ -86,7 +86,8 @@ class Twins:
 
 
 def nonzero(digests):
-    return {table: digest for table, digest in digests.items() if digest}
+    """Return digests as they are modulo 2**64: hosts cut a batch into different passes."""
+    return {table: wire.signed64(digest) for table, digest in digests.items() if digest}
 
 
 def told(decided):
