@@ -201,8 +201,8 @@ def claims_are_known_by_the_nodes_name(patch: Patch) -> None:
         def bytes(self, count: int) -> bytes:
             return self.node.encode().ljust(count, b"\0")
 
-    def make(state: LogState, node: str, topic_id: str, random: Any) -> Claim:
-        return original(state, node, topic_id, Named(node, random))
+    def make(state: LogState, node: str, topic_id: str, random: Any, **more: Any) -> Claim:
+        return original(state, node, topic_id, Named(node, random), **more)
 
     patch.setattr(claiming, "make_claim", make)
 
