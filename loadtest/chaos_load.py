@@ -54,7 +54,6 @@ class Sent:
     amount: int
     sent_at: float
     answer: Answer | None = None
-    answered_at: float = 0.0
 
 
 @dataclass
@@ -86,7 +85,7 @@ class Book:
                 if known.answer != answer:
                     self._fault(f"{command_id.hex()} was answered {known.answer}, then {answer}")
                 return False
-            known.answer, known.answered_at = answer, time.time()
+            known.answer = answer
             self.answers += 1
             return True
 

@@ -1,9 +1,9 @@
 """Partitions' stores on this node: opened or restored, copied on a timer, moved aside when broken.
 
-    every replica   a checkpoint on the same disk, in hard links
-    the owner       the same as a snapshot, if there is a store of objects
+    a checkpoint   on the same disk, in hard links
+    a snapshot     the same as objects, if there is a store of objects
 
-The owner takes snapshots because there is always exactly one, whatever the number of standbys, and
+The owner makes both because there is always exactly one, whatever the number of standbys, and
 what it has applied is confirmed. What it costs it is a flush that comes anyway: hashing and sending
 run on the thread of this module, one partition at a time. Two that both believe to own a partition
 write two snapshots under two names, and both are sound.
@@ -36,7 +36,6 @@ LOOKUP_WAIT_MS = 30_000
 LOOKUP_PAUSE_S = 0.01
 SET_ASIDE = frozenset({"E1202", "E1205"})
 HEALED = SET_ASIDE | {"E1302"}
-COPIED = frozenset({Phase.OWNING})
 
 
 class Folder(restoring.Folder, Protocol):
@@ -162,10 +161,10 @@ class Stores:
             self._avoid.setdefault(partition, deque(maxlen=AVOIDED_MAX)).append(source)
 
     def tick(self, replicas: Mapping[int, Replica]) -> None:
-        """Begin a copy of each replica that is due."""
+        """Begin a copy of each partition that is owned here and due."""
         now_ms = self._clock.monotonic_ms()
         for partition, replica in replicas.items():
-            if replica.phase not in COPIED:
+            if replica.phase is not Phase.OWNING:
                 continue
             due_at_ms = self._due_at_ms.setdefault(partition, self._first(partition, now_ms))
             if now_ms >= due_at_ms and partition not in self._running:
