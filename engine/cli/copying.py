@@ -16,7 +16,7 @@ from engine.limits import FOLD_RECORDS_MAX, OUTCOME_BYTES_MAX
 from engine.load.sources import read
 from engine.model import Bounds, Input, LogRecord, Report
 from engine.partition.ownership import LogState, head_fields, make_claim
-from engine.partition.snapshots import Snapshots
+from engine.partition.snapshots import Manifest, Snapshots
 from engine.ports import EventLog, Logs, ObjectStore, Random
 from engine.wire import Kind, decode_event, encode_event
 
@@ -158,13 +158,16 @@ def _move_snapshots(
     objects: ObjectStore, partition: int, bounds: Bounds, end: int, topic_id: str
 ) -> None:
     """Let snapshots of the old log be some of the new one, whose records are the same."""
-    snapshots = Snapshots(objects)
-    for name in snapshots.names(partition):
-        try:
-            manifest = snapshots.load(name)
-        except StoreError as fault:
-            output.note(f"{name} is passed over: {fault.message}")
-            continue
+    for manifest in manifests(Snapshots(objects), partition):
         if manifest.offset <= end and bounds.topic_id in {manifest.topic_id, ""}:
             moved = replace(manifest, topic_id=topic_id, moved_from=manifest.topic_id)
-            objects.put(name, moved.encode())
+            objects.put(manifest.name, moved.encode())
+
+
+def manifests(snapshots: Snapshots, partition: int) -> Iterator[Manifest]:
+    """Yield a partition's snapshots, and say which can't be read."""
+    for name in snapshots.names(partition):
+        try:
+            yield snapshots.load(name)
+        except StoreError as fault:
+            output.note(f"{name} is passed over: {fault.message}")

@@ -11,7 +11,7 @@ import typer
 from engine import wire
 from engine.cli import adapters, output
 from engine.cli.client import Json
-from engine.cli.copying import Copy, copy_partition
+from engine.cli.copying import Copy, copy_partition, manifests
 from engine.cli.snapshot import Partitions, Store, objects_of
 from engine.cli.sources import (
     Asked,
@@ -23,7 +23,7 @@ from engine.cli.sources import (
     application_of,
     opened,
 )
-from engine.errors import ConfigError, LogError, StoreError
+from engine.errors import ConfigError, LogError
 from engine.load.sources import read
 from engine.log.archive import Archive, archived
 from engine.model import Bounds, LogRecord
@@ -149,17 +149,13 @@ def _kept(
 ) -> list[Manifest]:
     """Return the snapshots of this log whose files are all there."""
     present = set(objects.names(f"sst/{partition}/"))
-    found: list[Manifest] = []
-    for name in snapshots.names(partition):
-        try:
-            manifest = snapshots.load(name)
-        except StoreError as fault:
-            output.note(f"{name} is passed over: {fault.message}")
-            continue
-        sound = all(file.object in present for file in manifest.files)
-        if sound and manifest.topic_id == bounds.topic_id and manifest.offset <= bounds.end:
-            found.append(manifest)
-    return found
+    return [
+        manifest
+        for manifest in manifests(snapshots, partition)
+        if manifest.topic_id == bounds.topic_id
+        and manifest.offset <= bounds.end
+        and all(file.object in present for file in manifest.files)
+    ]
 
 
 def _marked(source: Source, partition: int, kept: list[Manifest], bounds: Bounds) -> Marked | None:
