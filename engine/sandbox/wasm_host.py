@@ -6,6 +6,7 @@ application that has Python extensions, or views that several versions' code kee
 the slow lane alone.
 """
 
+import re
 import struct
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from engine.sandbox.wasm_host_rows import HostIds, HostRows, put_state, to_state
 
 _NONE = 0xFFFFFFFF
 _LENGTH = struct.Struct("<I")
+_PAGE = re.compile(re.escape(rows.table_prefix(rows.TABLE_PAGES)))
 
 
 class WasmHost(PythonHost):
@@ -92,11 +94,10 @@ class WasmHost(PythonHost):
 
     def provide(self, rows_: Mapping[bytes, bytes | None], prefixes: Sequence[bytes] = ()) -> None:
         """Take rows as stored. Dedup pages fill the window, oldest first."""
-        plain = [(k, v) for k, v in rows_.items() if rows.table_of(k) != rows.TABLE_PAGES]
-        if prefixes or len(plain) < len(rows_):
+        if prefixes or any(map(_PAGE.match, rows_)):
             super().provide(rows_, prefixes)
         else:
-            self._held.provide_all(plain)
+            self._held.provide_all(rows_.items())
 
     def reasons(self) -> Mapping[str, int]:
         """Return how often something was left to the slow lane, and why."""

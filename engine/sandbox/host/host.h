@@ -57,7 +57,7 @@ _Noreturn void broken(int line);
 
 enum { OP_CREATE, OP_UPDATE, OP_ACTIVATE, OP_DEACTIVATE }; /* of changes, as in outcome.avsc */
 
-/* ---- limits: the names and numbers of engine/limits.py, checked against it by plans.py ---- */
+/* ---- limits: the names and numbers of engine/limits.py; a test compares them ---- */
 enum {
     WORKSPACE_BYTES_MAX = 256, COMMAND_BYTES_MAX = 256 * 1024, OUTCOME_BYTES_MAX = 900000,
     NAME_LENGTH_MAX = 255, VIEW_ROWS_MAX = 1000, SCAN_ROWS_MAX = 1000, HANDLES_MAX = 4096,
