@@ -142,6 +142,7 @@ NODE: dict[str, Any] = {
             "sequence": 42,
             "application": 2,
             "unbuilt": 7,
+            "wants": True,
         }
     ],
 }
