@@ -41,6 +41,8 @@ class WasmHost(PythonHost):
         self._held = HostRows(self._door)
         super().__init__(guests, held=(self._held, HostIds(self._door)))
         self._tables: list[int] = []  # of the digests that the fast lane counts
+        self._noted: dict[str, int] = {}
+        self._note()
         self._counters |= {"fast": 0, "left": 0}
 
     def open(
@@ -52,6 +54,7 @@ class WasmHost(PythonHost):
     ) -> None:
         """Start at a stored position, or go on in another application with nothing in flight."""
         super().open(partition, applications, position, views)
+        self._note()
         self._held.application = position.host.application
         self._tables = []
         force = self._in_force
@@ -80,24 +83,57 @@ class WasmHost(PythonHost):
     def decide(self, batch: Batch, source: Input, now_ms: int) -> Decided:
         """Decide commands in order; each sees all earlier ones. Never raises for user input."""
         if not self._tables or not batch:
-            return super().decide(batch, source, now_ms)
-        assert source is Input.COMMANDS, "emits and timers are not served yet"
-        return self._batch("decide", batch, Pass(now_ms=now_ms), self._take_decided)
+            decided = super().decide(batch, source, now_ms)
+        else:
+            assert source is Input.COMMANDS, "emits and timers are not served yet"
+            decided = self._batch("decide", batch, Pass(now_ms=now_ms), self._take_decided)
+        self._note()
+        return decided
 
     def fold(self, batch: Batch) -> Decided:
         """Fold counting Outcome and Mark records, confirmed by being read. No budget, no limits."""
         if not self._tables or not batch:
-            return super().fold(batch)
-        decided = self._batch("fold", batch, Pass(), self._take_folded)
-        self._folded()
+            decided = super().fold(batch)
+        else:
+            decided = self._batch("fold", batch, Pass(), self._take_folded)
+            self._folded()
+        self._note()
         return decided
 
     def provide(self, rows_: Mapping[bytes, bytes | None], prefixes: Sequence[bytes] = ()) -> None:
         """Take rows as stored. Dedup pages fill the window, oldest first."""
         if prefixes or any(map(_PAGE.match, rows_)):
             super().provide(rows_, prefixes)
+            self._note()
         else:
             self._held.provide_all(rows_.items())
+
+    def confirm(self, sequence: int) -> None:
+        """Outcomes up to `sequence` are applied to the store: their rows may be evicted."""
+        super().confirm(sequence)
+        self._note()
+
+    def discard(self) -> None:
+        """Forget everything since the last confirmed outcome."""
+        super().discard()
+        self._note()
+
+    def statistics(self) -> Mapping[str, int | float]:
+        """Return counters, and how much was held behind the last step.
+
+        Others' threads ask for it while a batch runs, so it calls nothing in the store.
+        """
+        counted: dict[str, int | float] = {**self._counters, **self._noted}
+        return counted
+
+    def _note(self) -> None:
+        held, ids = len(self._rows), len(self._dedup)
+        waiting = self._rows.unconfirmed
+        self._noted = {
+            "rows_held": held,
+            "outcomes_unconfirmed": waiting,
+            "ids_remembered": ids,
+        }
 
     def reasons(self) -> Mapping[str, int]:
         """Return how often something was left to the slow lane, and why."""
