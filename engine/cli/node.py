@@ -16,11 +16,6 @@ LISTED = ("node", "url", "engine", "format", "application", "draining", "owned")
 _JSON = {"Content-Type": "application/json"}
 
 
-@app.callback()
-def _node() -> None:
-    """Nodes: list, reload, drain, resume."""
-
-
 @app.command("list")
 def node_list(json: client.Json = False, url: client.Url = client.URL) -> None:
     """List the nodes that are there, and which version each has loaded."""

@@ -113,6 +113,18 @@ def test_partitions(node):
     assert "PARTITION" in node.run("partition", "list").stdout
 
 
+def test_a_drain_that_takes_longer_than_asked_says_so_and_goes_on(tmp_path):
+    alone = Running(tmp_path)
+    try:
+        result = alone.run("node", "drain", "--timeout", 0)
+        assert result.exit_code != 0
+        assert "E1408" in result.output
+        assert alone.run("node", "drain").exit_code == 0
+        assert alone.node.operations.owned() == 0
+    finally:
+        alone.stop()
+
+
 def test_openapi_of_the_node_is_that_of_the_folder(node):
     assert node.json("openapi") == node.json("openapi", node.folder / "application")
 
