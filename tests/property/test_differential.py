@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from guest_world import wat
+from copier import Copier
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from test_any_calls import COMMAND, MAKE, PROJECTOR, guest
@@ -16,7 +16,6 @@ from engine import limits
 from engine.application import generic
 from engine.application.building import Parts, build
 from engine.application.folder import load_application
-from engine.sandbox import abi
 
 TOPOLOGY = Path(__file__).parents[2] / "topology"
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -234,7 +233,6 @@ CHECKS = {
     "bytes": [{"length": [0, 3]}],
     "enum": [{"one_of": ["A", "C"]}],
 }
-ACCESS = {kind: abi.ACCESS[kind] for kind in KINDS}
 
 
 @st.composite
@@ -313,105 +311,8 @@ extensions.guest = {{ wasm = "guest.wasm", memory_kib = 192 }}
         "put.avsc": avro("Put", [*shown, *extra]),
         "made.avsc": avro("Made", [{"name": "id", "type": "long"}]),
     }
-    module = copier(fields, columns, has_unique=bool(unique), singleton=singleton)
+    module = Copier(fields, columns, has_unique=bool(unique)).module(singleton=singleton)
     return build(Parts(manifest, texts, {"guest": module}, "application.toml"))
-
-
-def copier(fields, columns, *, has_unique, singleton):
-    """Return a guest that copies the masked arguments into a record, and records into the view."""
-    said = ["abi 1", "entry put", "entry shown", "record thing", "view shown"]
-    said += ["unique thing.u"] * has_unique
-    said += [f"field args put {name} {ACCESS[kind]}" for name, kind, *_ in fields]
-    said += [f"field args put {name} i64" for name in ("id", "mask", "active")]
-    said += [f"field record thing {name} {ACCESS[kind]}" for name, kind, *_ in fields]
-    said += [f"field view shown {name} {ACCESS[kind]}" for name, kind, *_ in fields]
-    said += [f"key shown k{name} {ACCESS[kind]}" for name, kind, *_ in columns]
-    said += ["field result put id i64"]
-    named = [line for line in said if line.startswith(("field", "key"))]
-    ordinals = {line: at for at, line in enumerate(named)}
-
-    def ordinal(start):
-        return next(at for line, at in ordinals.items() if line.startswith(f"{start} "))
-
-    def moved(source, to, shape, from_name, to_name):
-        _, kind, nullable, _ = shape
-        get, put = ordinal(from_name), ordinal(to_name)
-        access = ACCESS[kind]
-        if access == "bytes":
-            move = (
-                f"(call $set_bytes {to} (i32.const {put}) (i32.const 4096)"
-                f" (call $get_bytes {source} (i32.const {get}) (i32.const 4096) (i32.const 60000)))"
-            )
-        else:
-            value = f"(call $get_{access} {source} (i32.const {get}))"
-            move = f"(call $set_{access} {to} (i32.const {put}) {value})"
-        if not nullable or to_name.startswith("key"):
-            return move
-        null = f"(call $set_null {to} (i32.const {put}))"
-        asked = f"(call $is_null {source} (i32.const {get}))"
-        return f"(if {asked} (then {null}) (else {move}))"
-
-    def argument(name):
-        return f"(call $get_i64 (i32.const 1) (i32.const {ordinal(f'field args put {name}')}))"
-
-    made, thing = "(local.get $h)", "field record thing"
-    copies = ""
-    for at, shape in enumerate(fields):
-        name = shape[0]
-        copy = moved("(i32.const 1)", made, shape, f"field args put {name}", f"{thing} {name}")
-        bit = f"(i32.wrap_i64 (i64.shr_u {argument('mask')} (i64.const {at})))"
-        copies += f"(if (i32.and {bit} (i32.const 1)) (then {copy}))"
-    found = f"(call $record (i32.const 0) {'(i64.const 0)' if singleton else argument('id')})"
-    looked = ""
-    if has_unique:
-        keyed = "".join(
-            moved(
-                "(i32.const 1)",
-                "(local.get $k)",
-                shape,
-                f"field args put {shape[0]}",
-                f"{thing} {shape[0]}",
-            )
-            for shape in fields
-        )
-        looked = (
-            f"(local.set $k (call $unique_key (i32.const 0))) {keyed}"
-            f"(call $set_i64 (i32.const 4) (i32.const {ordinal('field result put id')})"
-            " (call $unique (local.get $k)))"
-        )
-    put = f"""(func (export "put") (local $h i32) (local $k i32)
-  (local.set $h {found})
-  (if (i32.eqz {made}) (then (local.set $h (call $create (i32.const 0)))))
-  {copies}
-  (if (i64.eq {argument("active")} (i64.const 1)) (then (call $set_active {made} (i32.const 1))))
-  (if (i64.eq {argument("active")} (i64.const 2)) (then (call $set_active {made} (i32.const 0))))
-  {looked}
-  (if (i64.eq {argument("active")} (i64.const 9)) (then (unreachable))))"""
-    keys = "".join(
-        moved(
-            "(i32.const 3)",
-            "(local.get $k)",
-            shape,
-            f"{thing} {shape[0]}",
-            f"key shown k{shape[0]}",
-        )
-        for shape in columns
-    )
-    rows = "".join(
-        moved("(i32.const 3)", made, shape, f"{thing} {shape[0]}", f"field view shown {shape[0]}")
-        for shape in fields
-    )
-    shown = f"""(func (export "shown") (local $h i32) (local $k i32)
-  (local.set $k (call $key (i32.const 0))) {keys}
-  (local.set $h (call $put (local.get $k))) {rows})"""
-    imports = "".join(
-        f'(import "{abi.MODULE}" "{name}" (func ${name}'
-        f" {' '.join(f'(param {each})' for each in given)}"
-        f" {' '.join(f'(result {each})' for each in returned)}))"
-        for name, (given, returned) in abi.IMPORTS.items()
-    )
-    memory = '(memory (export "memory") 2 2)'  # one that may grow is left to the slow lane
-    return wat(imports + put + shown + memory, "".join(f"{line}\\n" for line in said))
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=SLOW)
