@@ -38,7 +38,8 @@ class Answers:
         self._parts = parts
         self._process = parts.random.bytes(16)
         self._liveness = Liveness(parts.name, self._process, parts.clock.monotonic_ms())
-        self._holdings = Holdings(parts.open_replica, parts.stores.heal)
+        worker = parts.worker("partita-open")
+        self._holdings = Holdings(parts.open_replica, parts.stores.heal, worker)
         self._replicas = self._holdings.replicas
         self._wanted: set[int] = set()
         self._calls: deque[Callable[[], bool]] = deque()  # True = done

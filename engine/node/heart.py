@@ -40,9 +40,13 @@ class Heart:
         if self._thread.is_alive():
             self._thread.join()
 
+    def pulse(self) -> None:
+        """Announce the node, unless its shell is stuck."""
+        if self._clock.monotonic_ms() - self._turned_ms <= limits.SHELL_STUCK_MS:
+            self._announce()
+
     def _run(self) -> None:
         while not self._stopping:
-            if self._clock.monotonic_ms() - self._turned_ms <= limits.SHELL_STUCK_MS:
-                self._announce()
+            self.pulse()
             self._asked.wait(limits.HEARTBEAT_MS / 1_000)
             self._asked.clear()

@@ -4,7 +4,7 @@ Owns that thread and what is under way there. Ticks nothing, and decides nothing
 """
 
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 
 import structlog
 
@@ -29,6 +29,7 @@ class Holdings:
         self,
         open_replica: Callable[[int], Replica],
         heal: Callable[[int, EngineError], object],
+        worker: Executor,
     ) -> None:
         self.replicas: dict[int, Replica] = {}
         self.failures: dict[int, str] = {}  # why a partition could not be opened
@@ -37,7 +38,7 @@ class Holdings:
         self._opening: dict[int, Future[Replica]] = {}
         self._closing: dict[int, Future[None]] = {}
         self._retry_at_ms: dict[int, int] = {}
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="partita-open")
+        self._worker = worker
 
     @property
     def busy(self) -> bool:

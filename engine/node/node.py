@@ -59,8 +59,17 @@ class Node(Answers):
             self._turn()
         deadline_ms = clock.monotonic_ms() + STOP_WAIT_MS // 2
         self._look_at_ms = 0
-        while self._holdings.busy and clock.monotonic_ms() < deadline_ms:
+        while self.busy and clock.monotonic_ms() < deadline_ms:
             self._turn()
+        self.end()
+
+    @property
+    def busy(self) -> bool:
+        """Return True while a partition is held here, or about to be opened or closed."""
+        return self._holdings.busy
+
+    def end(self) -> None:
+        """Say that this node leaves, and close everything."""
         self._parts.stores.close()
         self._holdings.end()
         self._heart.stop()
@@ -184,6 +193,10 @@ class Node(Answers):
             call = self._calls.popleft()
             if not call():
                 self._calls.append(call)
+
+    def pulse(self) -> None:
+        """Announce this node, as its heart does from its own thread."""
+        self._heart.pulse()
 
     def _announce(self, *, leaving: bool = False) -> None:
         application = self.operations.loaded.application

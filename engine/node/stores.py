@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,7 +79,14 @@ class Places:
 class Stores:
     """What the node asks of partitions' stores. `tick` and `heal` are the shell's."""
 
-    def __init__(self, places: Places, clock: Clock, random: Random) -> None:
+    def __init__(
+        self,
+        places: Places,
+        clock: Clock,
+        random: Random,
+        worker: Executor | None = None,
+        pause: "Callable[[], None]" = lambda: time.sleep(LOOKUP_PAUSE_S),
+    ) -> None:
         self._places = places
         self._clock = clock
         self._random = random
@@ -96,7 +103,8 @@ class Stores:
         self._taken_at_ms: dict[int, int] = {}
         self._running: set[int] = set()
         self._counters = dict.fromkeys(("taken", "failures", "restores", "heals"), 0)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="partita-snapshot")
+        self._worker = worker or ThreadPoolExecutor(1, thread_name_prefix="partita-snapshot")
+        self._pause = pause
         self._stopping = threading.Event()
 
     def open(self, partition: int, events: EventLog) -> PartitionStore:
@@ -119,7 +127,7 @@ class Stores:
             self._places.application,
             partition,
             bounds,
-            lambda offset: _tail_hash(events, offset, self._clock),
+            lambda offset: _tail_hash(events, offset, self._clock, self._pause),
             lambda text: self._say(partition, text),
             at,
             self._avoid.setdefault(partition, deque(maxlen=AVOIDED_MAX)),
@@ -295,7 +303,9 @@ class _Ending:
         raise StoreError("E1405", f"a checkpoint is not written to ({name}, {len(data)} bytes)")
 
 
-def _tail_hash(events: EventLog, offset: int, clock: Clock) -> int | None:
+def _tail_hash(
+    events: EventLog, offset: int, clock: Clock, pause: Callable[[], None]
+) -> int | None:
     """Return the hash of a record of the log, waiting for it; None where there is none."""
     deadline_ms = clock.monotonic_ms() + LOOKUP_WAIT_MS
     while True:
@@ -306,4 +316,4 @@ def _tail_hash(events: EventLog, offset: int, clock: Clock) -> int | None:
             return wire.hash64(found.value or b"")
         if clock.monotonic_ms() > deadline_ms:
             raise UnavailableError("E1401", "the log doesn't answer", offset=offset)
-        time.sleep(LOOKUP_PAUSE_S)
+        pause()

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from engine.application import Application
-from engine.audit import Evidence, Parts, audit, outcomes
+from engine.audit import Evidence, Parts, audit, outcomes, witness_of
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import LogRecord
+from engine.partition.replica import Replica
 from engine.simulator.workload import Clients
 from engine.wire import Outcome
 
@@ -33,6 +34,20 @@ def faults(
         counted = list(outcomes(broker.events(partition)))
         yield from _against_replies(counted, partition, clients)
         yield from _against_model(counted)
+
+
+def half_seen(replica: Replica) -> Iterator[str]:
+    """Hold what a reader sees now to promise 5: rows and digests are of one position."""
+    view = replica.store.view()
+    try:
+        witness = witness_of(replica.identity.node, view)
+    finally:
+        view.close()
+    if witness.recounted != witness.position.digests:
+        yield (
+            f"{witness.name} shows rows that its position {witness.position.offset} of "
+            f"partition {replica.identity.partition} doesn't know"
+        )
 
 
 def _against_replies(

@@ -1,30 +1,35 @@
 """One simulation: a seed, a safety phase full of faults, a liveness phase without, a verdict."""
 
 import functools
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import structlog
 
 from engine.application import Application
 from engine.application.folder import load_application
 from engine.assembly import NoObserver, build_replica, python_host
 from engine.audit import Parts, witness_of
-from engine.log.simulated_broker import Faults, SimulatedBroker
+from engine.log.simulated_broker import SimulatedBroker
+from engine.model import Phase
+from engine.node.gate import Gate
 from engine.partition.replica import Identity, Replica
 from engine.simulator import auditor
-from engine.simulator.cluster import (
-    Chances,
-    Cluster,
-    MemoryObjects,
-    NodeClock,
-    SimulatedNode,
-    WorldClock,
-)
+from engine.simulator.clocks import WorldClock
+from engine.simulator.cluster import Cluster, Setup, SimulatedNode, is_closed
+from engine.simulator.disks import MemoryObjects
+from engine.simulator.profile import Profile, profile_of
 from engine.simulator.workload import Clients
 from engine.store.memory import MemoryStore
 from engine.world import SeededRandom
 
 SAFETY_STEPS = 260
 LIVENESS_STEPS_MAX = 4_000
+STABLE_STEPS = 60
+CLAIMS_CALM_MAX = 6  # of each partition, until all is settled
 NODES = 3
 
 
@@ -60,129 +65,160 @@ class Simulation:
         random = SeededRandom(seed)
         self.result = Result(seed)
         self.clock = WorldClock()
+        self.profile: Profile = profile_of(random, SAFETY_STEPS)
         self._random = random
         self._content = MemoryObjects()
-        self._reading = random.below(2) == 0  # does the host read rows, or name missing ones?
-        faults, chances = _profile(random)
-        # A source of its own, so that what seeds did before there were builds stays as it was.
-        more = SeededRandom(seed + (1 << 32))
-        self._build_records = 1 + more.below(8)  # a step: few, so that faults hit the builds
-        self._deploy_step = more.below(SAFETY_STEPS) if more.below(2) else 0  # 0 = never
-        self.broker = SimulatedBroker(random, self.clock, ledger().partitions, faults)
-        nodes = [
-            SimulatedNode(f"n{at}", self.broker, NodeClock(self.clock), self._build)
-            for at in range(NODES)
-        ]
-        self.cluster = Cluster(nodes, self.broker, random, chances)
-        self.clients = Clients(self.broker, ledger(), self.clock, random)
+        self.broker = SimulatedBroker(random, self.clock, ledger().partitions, self.profile.faults)
+        setup = Setup(
+            self._folder,
+            self._build,
+            self.profile.standbys,
+            MemoryObjects() if self.profile.snapshots else None,
+            nodes=NODES,
+        )
+        chances = self.profile.chances, self.profile.beats
+        self.cluster = Cluster(self.broker, self.clock, random, setup, chances)
+        self.clients = Clients(self.cluster, ledger(), self.clock, random)
 
-    def _build(self, node: SimulatedNode, partition: int, store: MemoryStore) -> Replica:
+    def _build(
+        self, node: SimulatedNode, partition: int, store: MemoryStore, gate: Gate
+    ) -> Replica:
         identity = Identity(node.name, partition, self._folder())
         return build_replica(
             identity,
             node.logs,
             store,
             self._content,
-            replies=node.logs.replies,
-            host=python_host(store if self._reading else None),
+            replies=gate,
+            host=python_host(store if self.profile.reading else None),
             clock=node.clock,
             random=self._random,
             observer=NoObserver(),
-            build_records_min=self._build_records,
+            build_records_min=self.profile.build_records,
         )
 
     def _folder(self) -> Application:
         """Return what a process that starts now finds in its folder."""
-        deployed = 0 < self._deploy_step <= self.result.steps
+        deployed = 0 < self.profile.deploy_step <= self.result.steps
         return ledger_next() if deployed else ledger()
 
     def run(self) -> Result:
         """Run both phases and the audit."""
-        for _ in range(SAFETY_STEPS):
-            self._step(fresh=True)
-        self.cluster.calm()
-        for _ in range(LIVENESS_STEPS_MAX):
-            self._step(fresh=False)
-            if not self.clients.waiting and self._settled():
-                break
-        else:
-            waiting = len(self.clients.waiting)
-            self.result.faults.append(f"not settled: {waiting} commands without an answer")
-        self._judge()
+        with _silence():
+            self._run()
         return self.result
 
-    def _step(self, *, fresh: bool) -> None:
-        self.clock.time_ms += 1 + self._random.below(40)
+    def _run(self) -> None:
+        for _ in range(SAFETY_STEPS):
+            self._jump()
+            self._step(1 + self._random.below(40), fresh=True)
+            self._look_inside()
+        self.cluster.calm()
+        self._settle()
+        self._judge()
+
+    def _jump(self) -> None:
+        """Let nothing happen for a while, as when the machine under all of this is stopped."""
         if self._random.below(200) == 0:
             self.clock.time_ms += self._random.below(20_000)
+
+    def _step(self, time_ms: int, *, fresh: bool) -> None:
+        self.clock.time_ms += time_ms
         self.clients.step(fresh=fresh)
         self.cluster.step()
         self.result.steps += 1
 
-    def _settled(self) -> bool:
-        """Return True when every command is behind some owner's resume offset, and views built."""
-        for partition in range(self.broker.partitions):
-            end = self.broker.command_logs[partition].end
-            serving = [
-                node.replicas[partition]
-                for node in self.cluster.nodes
-                if partition in node.replicas and partition in node.wanted
-            ]
-            resumes = [replica.resume for replica in serving]
-            if not resumes or max(resumes) < end or any(one.builds() for one in serving):
-                return False
-        return not self.broker.in_flight
+    def _settle(self) -> None:
+        """Go on without faults until all is answered and owned, and then see that it stays so."""
+        before, missing = self._takeovers(), "nothing"
+        for _ in range(LIVENESS_STEPS_MAX):
+            self._step(1 + self._random.below(80), fresh=False)
+            missing = self._missing()
+            if not missing:
+                break
+        else:
+            self.result.faults.append(f"not settled: {missing}")
+            return
+        settled = self._takeovers()
+        if settled - before > CLAIMS_CALM_MAX * self.broker.partitions:
+            self.result.faults.append(f"{settled - before} changes of owner without a fault")
+        for _ in range(STABLE_STEPS):
+            self._step(1 + self._random.below(80), fresh=False)
+        moves = self._takeovers() - settled
+        if moves > self.broker.partitions:
+            self.result.faults.append(f"{moves} changes of owner although all was settled")
+
+    def _missing(self) -> str:
+        """Return what is not as it should be long after the last fault, "" if all is."""
+        if self.clients.waiting:
+            return f"{len(self.clients.waiting)} commands without an answer"
+        if self.broker.in_flight:
+            return "records are in flight"
+        found = (self._missing_of(partition) for partition in range(self.broker.partitions))
+        return next(filter(None, found), "")
+
+    def _missing_of(self, partition: int) -> str:
+        owners = self.cluster.owners(partition)
+        if len(owners) != 1:
+            return f"partition {partition} has {len(owners)} owners"
+        if owners[0].resume < self.broker.command_logs[partition].end:
+            return f"partition {partition} has commands to take"
+        serving = owners[0].serving
+        is_new = serving is not None and serving.version == self._folder().version
+        if not is_new or owners[0].builds():
+            return f"partition {partition} does not run all that every node has loaded"
+        ready = [one for one in self.cluster.held(partition) if one.phase is Phase.STANDBY]
+        if len(ready) < min(self.profile.standbys, NODES - 1):
+            return f"partition {partition} has {len(ready)} standbys"
+        if {one.held().sequence for one in ready} - {owners[0].held().sequence}:
+            return f"partition {partition} has a standby that lags"
+        return ""
+
+    def _look_inside(self) -> None:
+        """Now and then, hold a replica's rows against its own position and digests."""
+        if self._random.below(40):
+            return
+        held = self.cluster.held(self._random.below(self.broker.partitions))
+        if held:
+            replica = held[self._random.below(len(held))]
+            self.result.faults += auditor.half_seen(replica)
 
     def _judge(self) -> None:
-        result, broker = self.result, self.broker
-        result.faults += [f"a replica stopped: {problem}" for problem in self.cluster.problems]
+        result, broker, cluster = self.result, self.broker, self.cluster
+        result.faults += [f"a replica stopped: {problem}" for problem in cluster.problems]
         result.faults += auditor.faults(broker, self.clients, ledger(), self._parts)
+        counters = cluster.counters()
         result.commands = len(self.clients.sent)
-        result.crashes, result.pauses = self.cluster.crashes, self.cluster.pauses
-        result.injected = dict(broker.counts)
+        result.crashes, result.pauses = counters.pop("crash", 0), counters.pop("pause", 0)
+        result.injected = {**broker.counts, **counters}
+
+    def _takeovers(self) -> int:
+        return self.cluster.counters()["takeovers"]
 
     def _parts(self, partition: int) -> Parts:
         """Return what a replay is made of; what nodes hold at the end is compared with it."""
-        held = [node for node in self.cluster.nodes if partition in node.replicas]
-        stores = [witness_of(node.name, node.disks[partition].view()) for node in held]
+        held = [
+            (node, node.replicas[partition])
+            for node in self.cluster.nodes
+            if node.is_up and partition in node.replicas and not is_closed(node.replicas[partition])
+        ]
+        stores = [
+            witness_of(node.name, replica.store.view())
+            for node, replica in held
+            if replica.phase in {Phase.OWNING, Phase.STANDBY}
+        ]
         return Parts(python_host, MemoryStore(), self._content, stores)
 
 
-def _profile(random: SeededRandom) -> tuple[Faults, Chances]:
-    """Return which faults this seed has; most seeds have a few kinds, some have all."""
-
-    def some(rate: int) -> int:
-        return random.below(rate) if random.below(2) else 0
-
-    faults = Faults(
-        stay=some(900),
-        part=some(800),
-        late_report=some(600),
-        stale_read=some(600),
-        pending_lookup=some(600),
-        lose_reply=some(200),
-        budget=random.below(12),
-        lose=some(30),
-        silent=some(500),
-        drop_report=some(20),
-        hole=some(6) if random.below(4) == 0 else 0,
-        double=some(10) if random.below(4) == 0 else 0,
-        elect=some(10),
-        skew_ms=random.below(2_000),
-        unavailable=some(100),
-        double_command=some(50),
-    )
-    chances = Chances(
-        crash=some(15),
-        pause=some(40),
-        pause_steps=10 + random.below(80),
-        flush=random.below(100),
-        reassign=some(60),
-        notice=20 + random.below(200),
-        hear=20 + random.below(300),
-        skew=some(10),
-    )
-    return faults, chances
+@contextmanager
+def _silence() -> Generator[None]:
+    """Let nodes say nothing to the terminal: what happens to them is on purpose."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def simulate(seed: int) -> Result:

@@ -96,17 +96,28 @@ class MemoryStore:
 
     def checkpoint(self, folder: Path) -> None:
         """Write all rows into a file of a new folder."""
+        data = b"".join(self.images())
+        folder.mkdir(parents=True)
+        (folder / CHECKPOINT_FILE).write_bytes(data)
+
+    def images(self) -> Iterator[bytes]:
+        """Yield all rows as bytes, some rows in each, in key order."""
         with self._lock:
             assert not self._closed
             pairs = [part for row in self._rows.items() for part in row]
-        folder.mkdir(parents=True)
-        sized = (len(part).to_bytes(4) + part for part in pairs)
-        (folder / CHECKPOINT_FILE).write_bytes(b"".join(sized))
+        for start in range(0, len(pairs), 2 * _CHUNK_ROWS):
+            part = pairs[start : start + 2 * _CHUNK_ROWS]
+            yield b"".join(len(one).to_bytes(4) + one for one in part)
 
     @classmethod
     def opened(cls, folder: Path) -> "MemoryStore":
         """Return a store that begins as a checkpoint's."""
-        data, at, parts = (folder / CHECKPOINT_FILE).read_bytes(), 0, list[bytes]()
+        return cls.of((folder / CHECKPOINT_FILE).read_bytes())
+
+    @classmethod
+    def of(cls, data: bytes) -> "MemoryStore":
+        """Return a store that begins with the rows of images."""
+        at, parts = 0, list[bytes]()
         while at < len(data):
             end = at + 4 + int.from_bytes(data[at : at + 4])
             parts.append(data[at + 4 : end])
@@ -114,6 +125,11 @@ class MemoryStore:
         made = cls()
         made._rows.update(zip(parts[::2], parts[1::2], strict=True))
         return made
+
+    @property
+    def closed(self) -> bool:
+        """Return whether it was closed, or crashed."""
+        return self._closed
 
     def crash(self, surviving: int = 0) -> "MemoryStore":
         """Return the store as the next process finds it; this one is gone.

@@ -30,7 +30,7 @@ from engine.sandbox.guests import load_guests
 from engine.sandbox.python import PythonHost
 from engine.sandbox.session import ARGS, EVENT, RESULT, Call
 from engine.settings import HttpSettings, load_settings
-from engine.simulator.cluster import MemoryObjects
+from engine.simulator.disks import MemoryObjects
 from engine.store.memory import MemoryStore
 from engine.telemetry.traces import NoTraces
 from engine.world import SystemClock, SystemRandom

@@ -10,7 +10,8 @@ from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Phase, Reply
 from engine.partition.replica import Identity, Replica
-from engine.simulator.cluster import MemoryObjects, WorldClock
+from engine.simulator.clocks import WorldClock
+from engine.simulator.disks import MemoryObjects
 from engine.simulator.run import ledger
 from engine.store.memory import MemoryStore
 from engine.wire import Kind

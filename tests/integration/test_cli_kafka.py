@@ -16,7 +16,7 @@ from engine.load.result import Result
 from engine.load.rewrite import Rewriter
 from engine.log.kafka.logs import KafkaLogs
 from engine.settings import load_settings
-from engine.simulator.cluster import MemoryObjects
+from engine.simulator.disks import MemoryObjects
 from engine.world import SystemClock
 
 # One process runs them all: they share what the first of them has made.

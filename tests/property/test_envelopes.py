@@ -37,7 +37,8 @@ from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Phase
 from engine.partition.replica import Identity
-from engine.simulator.cluster import MemoryObjects, WorldClock
+from engine.simulator.clocks import WorldClock
+from engine.simulator.disks import MemoryObjects
 from engine.store.memory import MemoryStore
 from engine.world import SeededRandom, uuid7
 

@@ -13,7 +13,8 @@ from engine.log.simulated import SimulatedBroker, SimulatedLogs
 from engine.model import LogRecord
 from engine.sandbox.guests import load_guests
 from engine.sandbox.python import PythonHost
-from engine.simulator.cluster import MemoryObjects, WorldClock
+from engine.simulator.clocks import WorldClock
+from engine.simulator.disks import MemoryObjects
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 from engine.world import SeededRandom

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from engine.cli.main import app
 from engine.load.recording import open_recording
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
-from engine.simulator.cluster import MemoryObjects, WorldClock
+from engine.simulator.clocks import WorldClock
+from engine.simulator.disks import MemoryObjects
 from engine.world import SeededRandom
 
 runner = CliRunner()

@@ -13,7 +13,7 @@ from engine.errors import EngineError
 from engine.log.simulated_broker import Faults
 from engine.model import Bounds, Phase
 from engine.partition.replica import Identity, Replica
-from engine.simulator.cluster import MemoryObjects
+from engine.simulator.disks import MemoryObjects
 from engine.simulator.run import ledger
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
