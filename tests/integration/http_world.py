@@ -41,7 +41,6 @@ MANIFEST = """
 application = { name = "shop", version = "1.0.0", partitions = 2 }
 records.item = { schema = "item.avsc", kind = "operational" }
 records.till = { schema = "till.avsc", kind = "singleton" }
-commands.put = { args = "put.avsc", result = "result.avsc", run = "shop:put", renamed_from = "store" }
 commands.refuse = { args = "refuse.avsc", run = "shop:refuse" }
 commands.noop = { args = "noop.avsc", run = "shop:noop" }
 views.by_day = { row = "line.avsc", key = ["day:date", "name:string", "entry:long"] }
@@ -50,6 +49,11 @@ views.kinds = { row = "line.avsc", key = [
 views.one = { row = "line.avsc", key = [] }
 projectors.lines = { on = ["item.create"], writes = ["by_day", "kinds", "one"], run = "shop:lines" }
 extensions.shop = { python = "shop:Shop" }
+[commands.put]
+args = "put.avsc"
+result = "result.avsc"
+run = "shop:put"
+renamed_from = "store"
 """
 
 

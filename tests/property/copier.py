@@ -1,6 +1,6 @@
 """A guest in WAT text for any record schema: arguments go into a record, records into a view.
 
-Fields are (name, kind, nullable, check); the record is `thing`, the view `shown`, the command `put`.
+Fields are (name, kind, nullable, check); the record is `thing`, its view `shown`.
 """
 
 from guest_world import wat
