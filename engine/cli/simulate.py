@@ -9,6 +9,7 @@ import typer
 
 from engine.cli import output
 from engine.simulator.run import Result, simulate
+from engine.world import SystemClock
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -27,6 +28,8 @@ def run(
     """Simulate crashes, pauses, zombies and delays, and audit what is left; exit 1 on a fault."""
     totals: Counter[str] = Counter()
     failed: list[Result] = []
+    clock = SystemClock()
+    begun_ms = clock.monotonic_ms()
     wanted = range(seed, seed + seeds)
     for result in _results(wanted, min(jobs, seeds)):
         totals.update(seeds=1, commands=result.commands, steps=result.steps)
@@ -40,6 +43,11 @@ def run(
             output.note(f"  again: partita simulate --seed {result.seed}")
     summary = {**dict(sorted(totals.items())), "failed": [result.seed for result in failed]}
     output.show(summary if json else [summary], json=json)
+    took_s = max(clock.monotonic_ms() - begun_ms, 1) / 1_000
+    output.note(
+        f"{seeds} seeds from {seed} on, {len(failed)} failed, {totals['commands']} commands, "
+        f"{totals['crashes']} crashes; {took_s:.1f} s, {seeds / took_s:.1f} seeds/s"
+    )
     if failed:
         raise typer.Exit(1)
 
