@@ -17,7 +17,7 @@ from engine.application.generations import (
     waiting_behind,
 )
 from engine.application.types import ProjectorType
-from engine.errors import ApplicationError, LogError, StoreError
+from engine.errors import ApplicationError, LogError, StoreError, UnavailableError
 from engine.model import Batch, Bounds, LogRecord, Lookup
 from engine.partition.applications import Applications
 from engine.partition.building import Builder
@@ -140,7 +140,17 @@ class Follower:
         self._events.seek(self.ledger.position.offset)
 
     def tick(self) -> int:
-        """Fold what is there, up to a limit; return how many records that were."""
+        """Fold what is there, up to a limit; return how many records that were.
+
+        What could not be folded because something is away is read again.
+        """
+        try:
+            return self._fold_next()
+        except UnavailableError:
+            self.seek()
+            raise
+
+    def _fold_next(self) -> int:
         held, self._held = self._held, None
         batch = self._events.take(limits.FOLD_RECORDS_MAX) if held is None else held
         for at, record in enumerate(batch.records()):

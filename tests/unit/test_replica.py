@@ -1,5 +1,6 @@
 """A replica's life on simulated logs: claims, confirmations, releases, and what stops it."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from replica_world import ReplicaWorld
 from engine import limits, wire
 from engine.application import rows
 from engine.application.folder import load_application
-from engine.errors import EngineError
+from engine.errors import EngineError, UnavailableError
 from engine.log.simulated_broker import Faults
 from engine.model import Bounds, Phase
 from engine.partition.replica import Identity, Replica
@@ -288,6 +289,28 @@ def test_who_is_stopped_in_the_middle_of_recovery_goes_on_where_it_was(
     again = world.replica(store.reopen())
     world.until(again, Phase.OWNING)
     assert again.held().sequence == world.replica(whole).held().sequence == 3
+
+
+def test_what_could_not_be_folded_while_the_content_was_away_is_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(world)
+    away, get = [True] * 3, world.content.get
+
+    def sometimes(name: str) -> bytes | None:
+        if away:
+            away.pop()
+            raise UnavailableError("E1401", "the content is away", "Check the address")
+        return get(name)
+
+    monkeypatch.setattr(world.content, "get", sometimes)
+    replica = world.replica(MemoryStore())
+    for _ in range(60):
+        with contextlib.suppress(UnavailableError):
+            replica.tick()
+        world.broker.step()
+    assert not away
+    assert replica.held().sequence == 3
 
 
 def edited(tmp_path: Path, version: str) -> Any:
