@@ -34,7 +34,7 @@ def test_commands(log: str) -> None:
     words = ("--log", log, "--count", "600", "--accounts", "50", "--latency", "0.5")
     document = bench("commands", *words)
     assert document["commands"] == 600
-    assert document["commands_per_s"] > 0
+    assert document["commands_per_s"] >= 0  # all may be decided before the window begins
     assert document["bare_loop_per_s"] > 0
     assert {"ratio", "p50_ms", "p99_ms", "latencies"} < set(document)
 
