@@ -2,7 +2,7 @@
 
     python -m loadtest.exactly_once --commands 50000
 
-Two nodes, 4 partitions; the second node is killed with -9 and started again twice on the way.
+Two nodes, 4 partitions; an owner of some is killed with -9 and started again twice on the way.
 Then: one outcome per command by distinct id, gapless sequences, balances and rejections equal to
 a model that never saw the engine, owners' digests equal to a replay's.
 """
@@ -153,7 +153,7 @@ def publish(client: Client, model: Model, commands: Iterable[Traffic]) -> None:
 def drive(
     nodes: LocalNodes, model: Model, count: int, kills: tuple[float, ...], seed: int
 ) -> list[str]:
-    """Publish everything, kill the second node on the way, wait until all is decided."""
+    """Publish everything, kill an owner on the way, wait until all is decided."""
     client, commands = Client(nodes.bootstrap), traffic(count, seed)
     publish(client, model, islice(commands, int(count * FIRST_PART)))
     left = [part * count for part in kills]
@@ -161,8 +161,9 @@ def drive(
     while (done := nodes.decided()) < count or len(nodes.owners()) < nodes.partitions:
         if left and done >= left[0]:
             left.pop(0)
-            nodes.kill("second")
-            nodes.start("second")
+            owner = next((entry["node"] for entry in nodes.owners().values()), "second")
+            nodes.kill(owner)
+            nodes.start(owner)
             if not left:
                 # So the last kill always comes with commands still to decide.
                 publish(client, model, commands)

@@ -149,7 +149,7 @@ class LocalNodes:
         return f"http://{self.address(name)}"
 
     def owners(self) -> dict[int, dict[str, Any]]:
-        """Return what the owner of each partition says of it; without those that have none."""
+        """Return what the owner of each partition says, and its name; without those of none."""
         found: dict[int, dict[str, Any]] = {}
         for name in self._processes:
             try:
@@ -161,7 +161,7 @@ class LocalNodes:
                     newer = entry["statistics"]["epoch"]
                     known = found.get(entry["partition"])
                     if known is None or known["statistics"]["epoch"] < newer:
-                        found[entry["partition"]] = entry
+                        found[entry["partition"]] = {**entry, "node": name}
         return found
 
     def await_owners(self) -> None:
