@@ -181,6 +181,7 @@ def run(
     with LocalNodes(BANK, folder, ("first", "second")) as nodes:
         faults = drive(nodes, model, count, kills, seed)
         took_s = time.monotonic() - started
+        nodes.await_answers("first")  # it may have been killed, and others have decided it all
         faults += differences(nodes, model)
         nodes.stop_nodes()
         stores = [f"--store={folder / name}" for name in ("first", "second")]

@@ -172,6 +172,19 @@ class LocalNodes:
                 raise SystemExit(f"not every partition has an owner; see {self.data}/*.log")
             time.sleep(POLL_S)
 
+    def await_answers(self, name: str) -> None:
+        """Wait until a node that was just started answers over HTTP."""
+        deadline = time.monotonic() + READY_S
+        while True:
+            try:
+                httpx.get(f"{self.url(name)}/v1/partitions", timeout=5)
+            except httpx.TransportError:
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"{name} does not answer; see {self.data}/*.log") from None
+                time.sleep(POLL_S)
+            else:
+                return
+
     def decided(self) -> int:
         """Return how many outcomes the owners have applied."""
         return sum(int(entry["statistics"]["sequence"]) for entry in self.owners().values())
