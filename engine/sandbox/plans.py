@@ -1,4 +1,4 @@
-"""An application as tables for the state host in WASM: its image (host/host.h names each struct).
+"""An application as tables for the state host in WASM: its image (host/image.h names each struct).
 
 Owns the layout of the image and which parts of an application the fast lane may not touch. Shapes
 are told apart by identity, as everywhere in the sandbox: types that share a schema share a shape.
@@ -71,11 +71,11 @@ class Shapes:
 
     def of(self, schema: RecordSchema) -> int:
         """Return the number of a schema's shape."""
-        return self._number(schema.fields, schema.fingerprint)
+        return self._number(schema.fields)
 
     def key(self, columns: tuple[KeyColumn, ...]) -> int:
         """Return the number of the shape that a view's key has."""
-        return self._number(columns, 0)
+        return self._number(columns)
 
     def ref(self, field: Field | KeyColumn) -> bytes:
         """Return what a guest's ordinal means."""
@@ -95,7 +95,7 @@ class Shapes:
         """Write the table of shapes."""
         return self._tables.array(self._made)
 
-    def _number(self, fields: tuple[Field, ...] | tuple[KeyColumn, ...], fingerprint: int) -> int:
+    def _number(self, fields: tuple[Field, ...] | tuple[KeyColumn, ...]) -> int:
         known = self._numbers.get(id(fields))
         if known is not None:
             return known
@@ -106,9 +106,7 @@ class Shapes:
             self._places[id(field)] = (number, at)
             self._kept.append(field)
         span = self._tables.array([self._field(field) for field in fields])
-        self._made[number] = struct.pack(
-            "<2Iq2I", *span, fingerprint, 0, max(1, (len(fields) + 63) // 64)
-        )
+        self._made[number] = struct.pack("<4I", *span, max(1, (len(fields) + 63) // 64), 0)
         return number
 
     def _field(self, field: Field | KeyColumn) -> bytes:
@@ -122,7 +120,7 @@ class Shapes:
         if field.kind == "array":
             assert field.item is not None
             records = field.items is not None
-            item = self.of(field.items) if field.items else self._number((field.item,), 0)
+            item = self.of(field.items) if field.items else self._number((field.item,))
         null = field.default is None
         zero = 0 if null else self._zero(field)
         return struct.pack("<4B3Iq", kind, access, field.nullable, null, size, item, records, zero)
