@@ -106,18 +106,23 @@ void work_changing(Work *work)
     work->changed = true;
 }
 
-void put_long(u8 *to, i64 number)
+void put_plain(u8 *to, i64 number)
 {
-    u64 flipped = __builtin_bswap64((u64)number ^ 1ull << 63);
-    copy(to, &flipped, 8);
+    u64 swapped = __builtin_bswap64((u64)number);
+    copy(to, &swapped, 8);
 }
 
-i64 get_long(const u8 *from)
+i64 get_plain(const u8 *from)
 {
-    u64 flipped;
-    copy(&flipped, from, 8);
-    return (i64)(__builtin_bswap64(flipped) ^ 1ull << 63);
+    u64 swapped;
+    copy(&swapped, from, 8);
+    return (i64)__builtin_bswap64(swapped);
 }
+
+static const u64 SIGN = 1ull << 63; /* flipped, so that bytes sort as numbers do */
+
+void put_long(u8 *to, i64 number) { put_plain(to, (i64)((u64)number ^ SIGN)); }
+i64 get_long(const u8 *from) { return (i64)((u64)get_plain(from) ^ SIGN); }
 
 u8 *key_begin(u32 table, u32 extra, u32 *length)
 {

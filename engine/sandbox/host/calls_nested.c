@@ -56,9 +56,7 @@ static u32 stored_children(const Work *above, Row *const *rows, u32 count, i64 *
         const Row *row = rows[i];
         if (work_find(row->key, row->key_length, row->hash)) continue;
         const u8 *value = row->value->bytes;
-        u64 parent;
-        copy(&parent, value + VALUE_HEADER_BYTES, 8);
-        if (value[6] & INACTIVE || (i64)__builtin_bswap64(parent) != above->id) continue;
+        if (value[6] & INACTIVE || get_plain(value + VALUE_HEADER_BYTES) != above->id) continue;
         ids[found++] = get_long(row->key + row->key_length - 8);
     }
     return found;

@@ -52,7 +52,7 @@ bool work_load(Work *work, Row *row, const RecordType *record, const ViewType *v
     }
     Reader r = {value->bytes + VALUE_HEADER_BYTES, value->bytes + value->length, false};
     if (record && record->parent != NONE) {
-        work->parent = get_long(r.at) ^ (i64)(1ull << 63); /* written without a flipped sign */
+        work->parent = get_plain(r.at);
         r.at += 8;
     }
     work->row = row;

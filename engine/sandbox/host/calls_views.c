@@ -55,17 +55,13 @@ static void put_double(u8 *to, i64 slot)
     number += 0.0; /* -0.0 is 0.0 */
     u64 bits;
     copy(&bits, &number, 8);
-    bits = bits >> 63 ? ~bits : bits | 1ull << 63;
-    bits = __builtin_bswap64(bits);
-    copy(to, &bits, 8);
+    put_plain(to, (i64)(bits >> 63 ? ~bits : bits | SIGN));
 }
 
 static i64 get_double(const u8 *from)
 {
-    u64 bits;
-    copy(&bits, from, 8);
-    bits = __builtin_bswap64(bits);
-    return (i64)(bits >> 63 ? bits & ~(1ull << 63) : ~bits);
+    u64 bits = (u64)get_plain(from);
+    return (i64)(bits >> 63 ? bits & ~SIGN : ~bits);
 }
 
 /* Read an escaped text back; NULL where the key ends within it. */

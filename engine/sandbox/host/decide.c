@@ -55,13 +55,6 @@ static bool is_here(const u8 *key, u32 length)
     return murmur2(key, length) % plan()->partitions == plan()->partition;
 }
 
-static int compare(Text text, Span known)
-{
-    u32 shorter = text.length < known.count ? text.length : known.count;
-    int order = __builtin_memcmp(bytes_at(text.at), image + known.at, shorter);
-    return order ? order : (int)text.length - (int)known.count;
-}
-
 const CommandType *command_of(Text name)
 {
     const Image *p = plan();
@@ -69,9 +62,10 @@ const CommandType *command_of(Text name)
     while (low < high) {
         u32 middle = (low + high) / 2;
         const Named *named = FROM(p->names, Named, middle);
-        int order = compare(name, named->name);
-        if (order == 0) return named->is_old ? NULL : FROM(p->commands, CommandType, named->command);
-        if (order < 0) high = middle;
+        const u8 *known = image + named->name.at;
+        int by = compare_keys(bytes_at(name.at), name.length, known, named->name.count);
+        if (by == 0) return named->is_old ? NULL : FROM(p->commands, CommandType, named->command);
+        if (by < 0) high = middle;
         else low = middle + 1;
     }
     return NULL;
@@ -149,8 +143,7 @@ static void body_of(Change *change)
     u32 head_length = VALUE_HEADER_BYTES;
     value_header(head, type->table, change->op == OP_DEACTIVATE);
     if (type->parent != NONE) {
-        u64 parent = __builtin_bswap64((u64)work->parent);
-        copy(head + VALUE_HEADER_BYTES, &parent, 8);
+        put_plain(head + VALUE_HEADER_BYTES, work->parent);
         head_length += 8;
     }
     Writer w;

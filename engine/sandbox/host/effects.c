@@ -47,19 +47,6 @@ void effects_publish(const State *state, bool confirmed, bool counts)
     change_end(state);
 }
 
-static u64 big_endian(const u8 *from)
-{
-    u64 number;
-    copy(&number, from, 8);
-    return __builtin_bswap64(number);
-}
-
-static void put_big_endian(u8 *to, u64 number)
-{
-    number = __builtin_bswap64(number);
-    copy(to, &number, 8);
-}
-
 void space_load(Text workspace)
 {
     call.workspace = workspace;
@@ -77,9 +64,9 @@ void space_load(Text workspace)
     CHECK(row->value->length >= SPACE_HEAD_BYTES + kind_length);
     space.begun = true;
     space.row = row;
-    space.last = (i64)big_endian(value);
-    space.accepted = (i64)big_endian(value + 8);
-    space.next_id = (i64)big_endian(value + 16);
+    space.last = get_plain(value);
+    space.accepted = get_plain(value + 8);
+    space.next_id = get_plain(value + 16);
     space.status = value[24];
     space.kind = (Text){address_of(value + SPACE_HEAD_BYTES), kind_length};
     space.recent = value + SPACE_HEAD_BYTES + kind_length;
@@ -95,7 +82,7 @@ static Text row_value(const Change *change)
     u8 *value = bump(head + change->body.length);
     if (call.poisoned) return (Text){0, 0};
     value_header(value, type->table, change->op == OP_DEACTIVATE);
-    if (type->parent != NONE) put_big_endian(value + VALUE_HEADER_BYTES, (u64)change->parent);
+    if (type->parent != NONE) put_plain(value + VALUE_HEADER_BYTES, change->parent);
     copy(value + head, bytes_at(change->body.at), change->body.length);
     return (Text){address_of(value), head + change->body.length};
 }
@@ -129,7 +116,7 @@ static void page_effect(const Outcome *o)
     put_long(key + length - 8, (o->workspace_sequence - 1) / WORKSPACE_PAGE);
     u8 *value = bump(WORKSPACE_PAGE * 8);
     copy(value, space.recent, (WORKSPACE_PAGE - 1) * 8);
-    put_big_endian(value + (WORKSPACE_PAGE - 1) * 8, (u64)o->sequence);
+    put_plain(value + (WORKSPACE_PAGE - 1) * 8, o->sequence);
     effect_put(TABLE_WORKSPACE_LOG, DIGEST_LOG, key, length, key_hash(key, length), value,
         WORKSPACE_PAGE * 8, true, 0);
 }
@@ -155,9 +142,9 @@ static void space_effects(const Outcome *o, const CommandType *command)
     u32 size = SPACE_HEAD_BYTES + space.kind.length + recent * 8;
     u8 *value = bump(size);
     bool accepted = o->code.length == 0;
-    put_big_endian(value, (u64)o->workspace_sequence);
-    put_big_endian(value + 8, (u64)(accepted ? o->workspace_sequence : space.accepted));
-    put_big_endian(value + 16, (u64)next_id_behind(o));
+    put_plain(value, o->workspace_sequence);
+    put_plain(value + 8, accepted ? o->workspace_sequence : space.accepted);
+    put_plain(value + 16, next_id_behind(o));
     value[24] = (u8)(accepted && command && command->deactivates ? GONE : space.status);
     value[25] = (u8)(space.kind.length >> 8);
     value[26] = (u8)space.kind.length;
@@ -165,7 +152,7 @@ static void space_effects(const Outcome *o, const CommandType *command)
     if (recent) {
         u8 *list = value + SPACE_HEAD_BYTES + space.kind.length;
         copy(list, space.recent, (recent - 1) * 8);
-        put_big_endian(list + (recent - 1) * 8, (u64)o->sequence);
+        put_plain(list + (recent - 1) * 8, o->sequence);
     }
     effect_put(TABLE_WORKSPACE, DIGEST_WORKSPACE, key, length, key_hash(key, length), value, size,
         true, space.row ? value_hash(space.row) : 0);

@@ -232,7 +232,12 @@ EXPORT("list") void list_changed(void)
 {
     Mailbox *m = &mailbox;
     Writer w = {bytes_at(m->out), bytes_at(m->out + m->out_room), false};
-    rows_list(bytes_at(m->desk), m->size, &w);
+    u64 at = 0;
+    for (const Row *row; (row = rows_next_changed(&at, bytes_at(m->desk), m->size));) {
+        u32 length = row->key_length;
+        write_raw(&w, &length, 4);
+        write_raw(&w, row->key, length);
+    }
     CHECK(!w.full);
     m->out_used = (u32)(w.at - bytes_at(m->out));
 }

@@ -167,7 +167,9 @@ void rows_changed_begin(void);                      /* a new batch: nothing is l
 u32 rows_changed_write(Writer *w, u32 from);        /* how many from there on had room */
 u32 rows_held(void);
 u32 rows_unconfirmed(void);
-void rows_list(const u8 *prefix, u32 length, Writer *w); /* keys below it that no range has yet */
+/* The next row below a prefix that has changed since the last confirmation, from place *at on (0:
+ * all); NULL = no more. Some come twice. */
+Row *rows_next_changed(u64 *at, const u8 *prefix, u32 length);
 
 /* ---- dedup.c: FORMATS 4; a port of host_dedup.py, which says why ---- */
 extern i64 dedup_floor;
@@ -269,7 +271,9 @@ bool set_text(const Ref *ref, i64 *slot, u32 from, u32 length); /* bytes in the 
 Work *work_find(const u8 *key, u32 length, u32 hash);
 Work *work_new(const u8 *key, u32 length, u32 hash);
 u8 *key_begin(u32 table, u32 extra, u32 *length); /* in the arena: table, workspace, NUL */
-void put_long(u8 *to, i64 number);                /* rows.encode_long */
+void put_plain(u8 *to, i64 number);               /* 8 bytes, big-endian: in values */
+i64 get_plain(const u8 *from);
+void put_long(u8 *to, i64 number);                /* rows.encode_long: in keys */
 i64 get_long(const u8 *from);
 
 void call_reset(void); /* a new command: nothing is known of the last one */

@@ -14,11 +14,6 @@ typedef struct Range {
 
 static Range *ranges, *open_range;
 
-static bool is_below(const Row *row, const u8 *prefix, u32 length)
-{
-    return row->key_length >= length && equal(row->key, prefix, length);
-}
-
 void range_begin(const u8 *prefix, u32 length)
 {
     Range *range = keep((u32)sizeof(Range) + length);
@@ -64,20 +59,13 @@ static void sort(Row **rows, Row **spare, u32 count)
     }
 }
 
-/* The rows below a prefix that have changed since the last confirmation; some are there twice. */
+/* Count the rows below a prefix that have changed, and list them where there is room given. */
 static u32 changed_below(const u8 *prefix, u32 length, Row **found)
 {
     u32 count = 0;
-    for (u64 at = journal_first; at < journal_end; at++) {
-        Row *row = journal[at & (journal_room - 1)].row;
-        if (!is_below(row, prefix, length)) continue;
+    u64 at = 0;
+    for (Row *row; (row = rows_next_changed(&at, prefix, length)); count++) {
         if (found) found[count] = row;
-        count++;
-    }
-    for (u32 i = 0; i < folded_count; i++) {
-        if (!is_below(folded[i], prefix, length)) continue;
-        if (found) found[count] = folded[i];
-        count++;
     }
     return count;
 }

@@ -338,21 +338,16 @@ u32 rows_changed_write(Writer *w, u32 from)
     return to - from;
 }
 
-static void list_row(const Row *row, const u8 *prefix, u32 length, Writer *w)
+Row *rows_next_changed(u64 *at, const u8 *prefix, u32 length)
 {
-    if (row->key_length < length || !equal(row->key, prefix, length)) return;
-    u32 key_length = row->key_length;
-    write_raw(w, &key_length, 4);
-    write_raw(w, row->key, key_length);
-}
-
-/* Keys below a prefix that have changed since the last confirmation; some may be there twice. */
-void rows_list(const u8 *prefix, u32 length, Writer *w)
-{
-    for (u64 at = journal_first; at < journal_end; at++) {
-        list_row(journal[at & (journal_room - 1)].row, prefix, length, w);
+    u64 unconfirmed = journal_end - journal_first;
+    while (*at < unconfirmed + folded_count) {
+        u64 i = (*at)++;
+        Row *row = i < unconfirmed ? journal[(journal_first + i) & (journal_room - 1)].row
+                                   : folded[i - unconfirmed];
+        if (row->key_length >= length && equal(row->key, prefix, length)) return row;
     }
-    for (u32 i = 0; i < folded_count; i++) list_row(folded[i], prefix, length, w);
+    return NULL;
 }
 
 u32 rows_held(void) { return row_count; }

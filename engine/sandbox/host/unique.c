@@ -113,8 +113,7 @@ void unique_effects(const Change *change)
     }
     bool there = change->op != OP_DEACTIVATE;
     u8 *holder = bump(8);
-    u64 id = __builtin_bswap64((u64)change->id);
-    if (!call.poisoned) copy(holder, &id, 8);
+    if (!call.poisoned) put_plain(holder, change->id);
     for (u32 i = 0; i < type->uniques.count && !call.poisoned; i++) {
         u32 length;
         const Unique *unique = FROM(plan()->uniques, Unique, *FROM(type->uniques, u32, i));
@@ -172,11 +171,9 @@ EXPORT("unique") i64 unique_id(u32 k)
         return 0;
     }
     if (row->value == ABSENT) return 0;
-    u64 id;
-    copy(&id, row->value->bytes, 8);
-    id = __builtin_bswap64(id);
+    i64 id = get_plain(row->value->bytes);
     for (const Work *work = call.changed; work; work = work->next_changed) {
-        if (work->record == type && work->id == (i64)id && !work->active) return 0;
+        if (work->record == type && work->id == id && !work->active) return 0;
     }
-    return (i64)id;
+    return id;
 }
