@@ -6,12 +6,16 @@ duplicate, tells the same.
 
 from engine import wire
 from engine.errors import Code
-from engine.model import Duplicate, LogRecord, Lookup, Reply
+from engine.model import Duplicate, LogRecord, Lookup, Reply, ReplyTo
 
 
 def reply_of(value: bytes) -> Reply:
     """Return the reply that goes with an outcome's record."""
-    outcome = wire.decode_outcome(value)
+    return answer_of(wire.decode_outcome(value))
+
+
+def answer_of(outcome: wire.Outcome, reply_to: ReplyTo | None = None) -> Reply:
+    """Return the reply that goes with an outcome, and where it is sent to."""
     return Reply(
         outcome["command_id"],
         outcome["workspace"],
@@ -21,31 +25,32 @@ def reply_of(value: bytes) -> Reply:
         outcome["message"],
         outcome["field"],
         outcome["result"],
+        reply_to=reply_to,
     )
 
 
 def first_outcome(duplicate: Duplicate, found: LogRecord | Lookup) -> Reply:
     """Return the answer to a duplicate: the first outcome, if it is really the same command."""
-    reply = Reply(
+    if isinstance(found, Lookup):
+        what = "its outcome is no longer in the log; it may have been decided long ago"
+        return _refused(duplicate, Code.ID_EXPIRED, what)
+    first = wire.decode_outcome(found.value or b"")
+    asked = (duplicate.workspace, duplicate.name, duplicate.args_schema, duplicate.args)
+    if asked != (first["workspace"], first["name"], first["args_schema"], first["args"]):
+        return _refused(duplicate, Code.ID_CONFLICT, "this id was used for another command")
+    reply = answer_of(first, duplicate.reply_to)
+    reply.duplicate = True
+    return reply
+
+
+def _refused(duplicate: Duplicate, code: Code, message: str) -> Reply:
+    return Reply(
         duplicate.command_id,
         duplicate.workspace,
         0,
         0,
-        Code.ID_EXPIRED,
-        "its outcome is no longer in the log; it may have been decided long ago",
+        code,
+        message,
         reply_to=duplicate.reply_to,
         duplicate=True,
     )
-    if isinstance(found, Lookup):
-        return reply
-    first = wire.decode_outcome(found.value or b"")
-    asked = (duplicate.workspace, duplicate.name, duplicate.args_schema, duplicate.args)
-    if asked != (first["workspace"], first["name"], first["args_schema"], first["args"]):
-        reply.code = Code.ID_CONFLICT
-        reply.message = "this id was used for another command"
-        return reply
-    reply.sequence = first["sequence"]
-    reply.workspace_sequence = first["workspace_sequence"]
-    reply.code, reply.message = first["code"], first["message"]
-    reply.field, reply.result = first["field"], first["result"]
-    return reply

@@ -6,6 +6,7 @@ from engine.application import Application, rows
 from engine.errors import Code
 from engine.limits import ID_AHEAD_MS_MAX, ID_FIRST, MESSAGE_LENGTH_MAX
 from engine.model import Duplicate, HostState, Input, Reply
+from engine.replies import answer_of
 from engine.sandbox import host_input
 from engine.sandbox.host_apply import Rejection
 from engine.sandbox.host_held import IdWindow
@@ -160,19 +161,7 @@ def refusal(request: Request, code: Code, message: str) -> Reply:
 
 def reply(request: Request, outcome: Outcome) -> Reply | None:
     """Return the answer that goes with an outcome, if the command says where to send it."""
-    if request.reply_to is None:
-        return None
-    return Reply(
-        outcome["command_id"],
-        outcome["workspace"],
-        outcome["sequence"],
-        outcome["workspace_sequence"],
-        outcome["code"],
-        outcome["message"],
-        outcome["field"],
-        outcome["result"],
-        reply_to=request.reply_to,
-    )
+    return None if request.reply_to is None else answer_of(outcome, request.reply_to)
 
 
 def _bounded(text: str) -> str:

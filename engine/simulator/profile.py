@@ -1,6 +1,7 @@
 """Which faults a seed has: most seeds have a few kinds, some have all."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from engine.log.simulated_broker import Faults
 from engine.ports import Random
@@ -24,10 +25,7 @@ class Profile:
 
 def profile_of(random: Random, steps: int) -> Profile:
     """Return the profile that a seed's randomness begins with."""
-
-    def some(rate: int) -> int:
-        return random.below(rate) if random.below(2) else 0
-
+    some = partial(_some, random)
     return Profile(
         _broker(random),
         _nodes(random),
@@ -48,9 +46,7 @@ def profile_of(random: Random, steps: int) -> Profile:
 
 
 def _broker(random: Random) -> Faults:
-    def some(rate: int) -> int:
-        return random.below(rate) if random.below(2) else 0
-
+    some = partial(_some, random)
     return Faults(
         stay=some(900),
         part=some(800),
@@ -73,9 +69,7 @@ def _broker(random: Random) -> Faults:
 
 
 def _nodes(random: Random) -> Chances:
-    def some(rate: int) -> int:
-        return random.below(rate) if random.below(2) else 0
-
+    some = partial(_some, random)
     return Chances(
         crash=some(15),
         damage_disk=some(200),
@@ -93,3 +87,7 @@ def _nodes(random: Random) -> Chances:
         objects_away=some(200),
         objects_damaged=some(10),
     )
+
+
+def _some(random: Random, rate: int) -> int:
+    return random.below(rate) if random.below(2) else 0
