@@ -62,11 +62,16 @@ def python_host(store: PartitionStore | None = None) -> StateHost:
     return PythonHost(load_guests, StoreReader(store) if store else None)
 
 
+def wasm_host() -> StateHost:
+    """Return a state host in WASM, which serves extensions in WASM only."""
+    return WasmHost(load_guests)
+
+
 def make_host(settings: Settings, application: Application, store: PartitionStore) -> StateHost:
     """Return the state host that the settings name; extensions in Python need the Python host."""
     kinds = {extension.kind for extension in application.extensions.values()}
     if settings.host == "wasm" and kinds == {"wasm"}:
-        return WasmHost(load_guests)
+        return wasm_host()
     return python_host(store)
 
 

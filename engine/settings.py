@@ -171,7 +171,8 @@ class Settings(BaseSettings):
         description="Nodes that hold each partition ready; unset: 1 on Kafka, else 0",
     )
     host: Literal["python", "wasm"] = Field(
-        "python", description="State host that runs extensions; those in Python run on python"
+        "wasm",
+        description="State host that runs extensions; python, the plain one, runs those in Python",
     )
     force_deploy: bool = Field(
         default=False, description="Deploy without waiting until every node has loaded it"

@@ -1,9 +1,10 @@
 """`partita simulate`: a cluster in one thread from one seed; a failing seed fails again."""
 
+import functools
 import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +24,10 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="Processes; one per core is best.")] = (
         os.cpu_count() or 1
     ),
+    host: Annotated[
+        Literal["python", "wasm"] | None,
+        typer.Option(help="The state host; none: odd seeds on python, even ones on wasm."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
     """Simulate crashes, pauses, zombies and delays, and audit what is left; exit 1 on a fault."""
@@ -31,7 +36,7 @@ def run(
     clock = SystemClock()
     begun_ms = clock.monotonic_ms()
     wanted = range(seed, seed + seeds)
-    for result in _results(wanted, min(jobs, seeds)):
+    for result in _results(wanted, host, min(jobs, seeds)):
         totals.update(seeds=1, commands=result.commands, steps=result.steps)
         totals.update(crashes=result.crashes, pauses=result.pauses)
         totals.update({f"fault_{name}": count for name, count in result.injected.items()})
@@ -40,7 +45,8 @@ def run(
             output.note(f"seed {result.seed}: {len(result.faults)} faults")
             for fault in result.faults[:10]:
                 output.note(f"  {fault}")
-            output.note(f"  again: partita simulate --seed {result.seed}")
+            on = f" --host {host}" if host else ""
+            output.note(f"  again: partita simulate --seed {result.seed}{on}")
     summary = {**dict(sorted(totals.items())), "failed": [result.seed for result in failed]}
     output.show(summary if json else [summary], json=json)
     took_s = max(clock.monotonic_ms() - begun_ms, 1) / 1_000
@@ -52,8 +58,11 @@ def run(
         raise typer.Exit(1)
 
 
-def _results(wanted: range, jobs: int) -> "list[Result] | map[Result]":
+def _results(
+    wanted: range, host: Literal["python", "wasm"] | None, jobs: int
+) -> "list[Result] | map[Result]":
+    run_one = functools.partial(simulate, host=host)
     if jobs == 1:
-        return map(simulate, wanted)
+        return map(run_one, wanted)
     with ProcessPoolExecutor(jobs) as pool:
-        return list(pool.map(simulate, wanted, chunksize=CHUNK))
+        return list(pool.map(run_one, wanted, chunksize=CHUNK))

@@ -8,8 +8,9 @@
     assert kit.row("acct-1", "statement", day="2023-11-14", entry=1)["amount"] == 500
     kit.replay()
 
-Commands run in the Python state host, as they would on a node. Values have the forms that HTTP has
-(dates and times as text). Time stands still until `pass_time`.
+Commands run in a state host as they would on a node: the one in WASM, or with `host="python"`, and
+for extensions in Python, the plain one. Values have the forms that HTTP has (dates and times as
+text). Time stands still until `pass_time`.
 """
 
 import uuid
@@ -73,7 +74,7 @@ class TestKit:
     __test__ = False  # pytest takes classes of this name for its own
 
     def __init__(
-        self, application: str | Path | Application, host: Literal["python", "wasm"] = "python"
+        self, application: str | Path | Application, host: Literal["python", "wasm"] = "wasm"
     ) -> None:
         if not isinstance(application, Application):
             application = load_application(Path(application))
@@ -85,7 +86,8 @@ class TestKit:
         self.now_ms = _START_MS
         self._log = Batch()
         self._taken = 0
-        self._kind = host
+        kinds = {each.kind for each in self.application.extensions.values()}
+        self._wasm = host == "wasm" and kinds == {"wasm"}
         self._host = self._open(self.rows)
 
     def send(
@@ -230,7 +232,7 @@ class TestKit:
         return list(self.rows.irange(prefix, rows.prefix_end(prefix), inclusive=(True, False)))
 
     def _open(self, held: SortedDict) -> PythonHost:
-        if self._kind == "wasm":
+        if self._wasm:
             host: PythonHost = WasmHost(load_guests)
         else:
             host = PythonHost(load_guests, DictReader(held))

@@ -113,6 +113,11 @@ def host_engine() -> wasmtime.Engine:
     return made
 
 
+def assembled(text: str) -> bytes:
+    """Return the module that WebAssembly's text format stands for."""
+    return bytes(wasmtime.wat2wasm(text))
+
+
 @functools.lru_cache(maxsize=MODULES_COMPILED_MAX)
 def host_compiled(content: bytes) -> wasmtime.Module:
     """Compile a module to run beside a state host."""

@@ -265,4 +265,4 @@ def _bridge(
 
 @functools.lru_cache(maxsize=256)
 def _bridge_module(text: str) -> wasmtime.Module:
-    return wasmtime.Module(wasm_engine.host_engine(), bytes(wasmtime.wat2wasm(text)))
+    return wasmtime.Module(wasm_engine.host_engine(), wasm_engine.assembled(text))

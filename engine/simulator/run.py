@@ -1,23 +1,22 @@
 """One simulation: a seed, a safety phase full of faults, a liveness phase without, a verdict."""
 
-import functools
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
 from engine.application import Application
-from engine.application.folder import load_application
-from engine.assembly import NoObserver, build_replica, python_host
+from engine.assembly import NoObserver, build_replica, python_host, wasm_host
 from engine.audit import Parts, witness_of
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Phase
 from engine.node.gate import Gate
 from engine.partition.replica import Identity, Replica
+from engine.ports import StateHost
 from engine.simulator import auditor
+from engine.simulator.applications import HostName, host_of, ledger, ledger_next
 from engine.simulator.clocks import WorldClock
 from engine.simulator.cluster import Cluster, Setup, SimulatedNode, is_closed
 from engine.simulator.disks import MemoryObjects
@@ -46,29 +45,21 @@ class Result:
     injected: dict[str, int] = field(default_factory=dict[str, int])
 
 
-@functools.cache
-def ledger() -> Application:
-    """Return the application that simulations run."""
-    return load_application(Path(__file__).parent / "ledger")
-
-
-@functools.cache
-def ledger_next() -> Application:
-    """Return its next version, which some seeds deploy in the middle."""
-    return load_application(Path(__file__).parent / "ledger_next")
-
-
 class Simulation:
-    """A cluster, its clients and its faults, all from one seed."""
+    """A cluster, its clients and its faults, all from one seed; on the host named, or its own."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, host: HostName | None = None) -> None:
         random = SeededRandom(seed)
+        self._host = host or host_of(seed)
+        self._ledger = ledger(self._host)
         self.result = Result(seed)
         self.clock = WorldClock()
         self.profile: Profile = profile_of(random, SAFETY_STEPS)
         self._random = random
         self._content = MemoryObjects()
-        self.broker = SimulatedBroker(random, self.clock, ledger().partitions, self.profile.faults)
+        self.broker = SimulatedBroker(
+            random, self.clock, self._ledger.partitions, self.profile.faults
+        )
         setup = Setup(
             self._folder,
             self._build,
@@ -78,7 +69,7 @@ class Simulation:
         )
         chances = self.profile.chances, self.profile.beats
         self.cluster = Cluster(self.broker, self.clock, random, setup, chances)
-        self.clients = Clients(self.cluster, ledger(), self.clock, random)
+        self.clients = Clients(self.cluster, self._ledger, self.clock, random)
 
     def _build(
         self, node: SimulatedNode, partition: int, store: MemoryStore, gate: Gate
@@ -90,7 +81,7 @@ class Simulation:
             store,
             self._content,
             replies=gate,
-            host=python_host(store if self.profile.reading else None),
+            host=self._make_host(store),
             clock=node.clock,
             random=self._random,
             observer=NoObserver(),
@@ -100,7 +91,12 @@ class Simulation:
     def _folder(self) -> Application:
         """Return what a process that starts now finds in its folder."""
         deployed = 0 < self.profile.deploy_step <= self.result.steps
-        return ledger_next() if deployed else ledger()
+        return ledger_next(self._host) if deployed else self._ledger
+
+    def _make_host(self, store: MemoryStore) -> StateHost:
+        if self._host == "wasm":
+            return wasm_host()
+        return python_host(store if self.profile.reading else None)
 
     def run(self) -> Result:
         """Run both phases and the audit."""
@@ -186,7 +182,7 @@ class Simulation:
     def _judge(self) -> None:
         result, broker, cluster = self.result, self.broker, self.cluster
         result.faults += [f"a replica stopped: {problem}" for problem in cluster.problems]
-        result.faults += auditor.faults(broker, self.clients, ledger(), self._parts)
+        result.faults += auditor.faults(broker, self.clients, self._ledger, self._parts)
         counters = cluster.counters()
         result.commands = len(self.clients.sent)
         result.crashes, result.pauses = counters.pop("crash", 0), counters.pop("pause", 0)
@@ -221,9 +217,9 @@ def _silence() -> Generator[None]:
         structlog.configure(**before)
 
 
-def simulate(seed: int) -> Result:
+def simulate(seed: int, host: HostName | None = None) -> Result:
     """Run one seed; whatever escapes from inside the engine is a fault like any other."""
-    simulation = Simulation(seed)
+    simulation = Simulation(seed, host)
     try:
         return simulation.run()
     except Exception as fault:  # noqa: BLE001 - whatever escapes the core is a finding

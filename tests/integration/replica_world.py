@@ -10,9 +10,9 @@ from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Phase, Reply
 from engine.partition.replica import Identity, Replica
+from engine.simulator.applications import ledger
 from engine.simulator.clocks import WorldClock
 from engine.simulator.disks import MemoryObjects
-from engine.simulator.run import ledger
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 from engine.world import SeededRandom, uuid7

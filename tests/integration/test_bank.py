@@ -80,11 +80,11 @@ def test_exactly_13_host_calls(built, monkeypatch, command, amount):
             setattr(call, name, wrapped)
         run(self, call, memory)
 
-    kit = TestKit(built)
+    kit = TestKit(built, "python")
     kit.send("a", "open", {"owner": "Ada"})
     kit.send("a", "credit", {"amount": 100})
     # Without projectors, so that only the command's own calls are counted.
-    bare = TestKit(dataclasses.replace(kit.application, projectors=()))
+    bare = TestKit(dataclasses.replace(kit.application, projectors=()), "python")
     bare.send("a", "open", {"owner": "Ada"})
     bare.send("a", "credit", {"amount": 100})
     monkeypatch.setattr(wasm_imports.Imports, "begin", counted)

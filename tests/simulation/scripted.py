@@ -13,9 +13,9 @@ from engine.log.simulated import SimulatedEventLog, SimulatedLogs
 from engine.log.simulated_broker import Session, SimulatedBroker
 from engine.model import Phase, Reply
 from engine.partition.replica import Identity, Replica
+from engine.simulator.applications import ledger
 from engine.simulator.clocks import NodeClock, WorldClock
 from engine.simulator.disks import MemoryObjects
-from engine.simulator.run import ledger
 from engine.store.memory import MemoryStore
 from engine.wire import Kind, Outcome
 from engine.world import SeededRandom, uuid7

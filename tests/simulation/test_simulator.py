@@ -9,6 +9,7 @@ from planted import Plant
 from test_traces import TRACES
 
 from engine import wire
+from engine.simulator.applications import HostName
 from engine.simulator.run import Simulation, simulate
 from engine.wire import Kind
 
@@ -24,14 +25,28 @@ def test_a_few_seeds_are_clean(part: int) -> None:
         assert simulate(seed).faults == [], f"again: partita simulate --seed {seed}"
 
 
-def test_a_seed_is_repeatable() -> None:
+@pytest.mark.parametrize("host", ["python", "wasm"])
+def test_a_seed_is_repeatable(host: HostName) -> None:
     logs = []
     for _ in range(2):
-        simulation = Simulation(7)
+        simulation = Simulation(7, host)
         simulation.run()
         logs.append([simulation.broker.events(partition) for partition in range(2)])
     assert logs[0] == logs[1]
     assert sum(len(log) for log in logs[0]) > 50
+
+
+def test_a_seed_runs_on_either_host_and_is_the_same() -> None:
+    """What differs is the application's code: its guest gives no message with a rejection."""
+    found = []
+    for host in ("python", "wasm"):
+        simulation = Simulation(8, host)
+        assert simulation.run().faults == []
+        values = [record.value for at in range(2) for record in simulation.broker.events(at)]
+        outcomes = [wire.decode_outcome(v) for v in values if wire.head(v).kind is Kind.OUTCOME]
+        found.append([(one["command_id"], one["code"], one["changes"]) for one in outcomes])
+    assert found[0] == found[1]
+    assert len(found[0]) > 50
 
 
 # What a few seeds do to a cluster, and what its nodes do about it.

@@ -15,7 +15,7 @@ from engine.model import Held, NodeBeat, Phase
 from engine.node.operations import Operations
 from engine.partition.deploying import Loaded
 from engine.partition.replica import Identity, Replica
-from engine.simulator.run import ledger, ledger_next
+from engine.simulator.applications import ledger, ledger_next
 from engine.wire import Kind
 
 NEXT = FOLDER.with_name("ledger_next")

@@ -19,7 +19,7 @@ from engine.partition.ownership import LogState, make_claim
 from engine.partition.reading import PartitionReader
 from engine.partition.replica import Identity, Replica
 from engine.partition.selection import Selection
-from engine.simulator.run import ledger, ledger_next
+from engine.simulator.applications import ledger, ledger_next
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 

@@ -16,7 +16,7 @@ from engine.limits import FORMAT
 from engine.model import Phase
 from engine.partition.deploying import Loaded
 from engine.partition.replica import Identity
-from engine.simulator.run import ledger, ledger_next
+from engine.simulator.applications import ledger, ledger_next
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 

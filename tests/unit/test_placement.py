@@ -10,7 +10,7 @@ from engine.model import MembershipChange, NodeBeat, Phase
 from engine.node.liveness import Liveness, ranked
 from engine.node.placement import Placement
 from engine.partition.replica import Identity, Replica
-from engine.simulator.run import ledger
+from engine.simulator.applications import ledger
 from engine.wire import Kind
 
 STEP_MS = 10

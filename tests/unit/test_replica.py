@@ -14,8 +14,8 @@ from engine.errors import EngineError, UnavailableError
 from engine.log.simulated_broker import Faults
 from engine.model import Bounds, Phase
 from engine.partition.replica import Identity, Replica
+from engine.simulator.applications import ledger
 from engine.simulator.disks import MemoryObjects
-from engine.simulator.run import ledger
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 
