@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from engine.limits import FOLD_RECORDS_MAX
 from engine.model import Batch, Bounds, LogRecord, Lookup, Position, Report
 from engine.partition.building import Builder, BuildPorts
-from engine.partition.ledger import Ledger
+from engine.partition.ledger import Ledger, position_of
 from engine.partition.recovery import Follower
 from engine.ports import (
     EventReader,
@@ -280,9 +280,7 @@ def _built(view: StoreView) -> frozenset[int]:
 
 def witness_of(name: str, view: StoreView) -> Witness:
     """Return what a store's picture says of itself and in its rows."""
-    value = view.get(rows.POSITION_KEY)
-    position = decode_position(value)[1] if value is not None else Position()
-    return Witness(name, position, recount(view))
+    return Witness(name, position_of(view) or Position(), recount(view))
 
 
 def different(left: Mapping[int, int], right: Mapping[int, int]) -> list[int]:

@@ -18,7 +18,7 @@ from engine import limits, wire
 from engine.application import rows
 from engine.log.objects import open_objects
 from engine.model import HostState, Position
-from engine.partition.restoring import position_in
+from engine.partition.ledger import position_of
 from engine.partition.snapshots import Retention, Snapshots, Taken
 from engine.store.checkpoints import FolderFiles, PartitionFolder
 from engine.store.rocks import RocksStore, StoreMemory
@@ -116,7 +116,7 @@ def _copies(writer: _Writer, folder: Path, url: str, rounds: int) -> dict[str, A
         checkpoints.append(writer.during(lambda: writer.folder.checkpoint(writer.store)))
         files = FolderFiles(writer.folder.copied)
         view = writer.folder.look()
-        position = position_in(view)
+        position = position_of(view)
         view.close()
         assert position is not None
         taken = Taken("bench", 0, position, name, SystemClock().now_ms())

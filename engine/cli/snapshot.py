@@ -17,8 +17,8 @@ from engine.cli.sources import Asked, Bootstrap, Config, Data, Folder, Source, n
 from engine.errors import ConfigError, EngineError, StoreError
 from engine.load.sources import read
 from engine.model import Bounds, LogRecord, Position
+from engine.partition.ledger import position_of
 from engine.partition.ownership import LogState
-from engine.partition.restoring import position_of
 from engine.partition.snapshots import Manifest, Snapshots, partitions_of, sequence_of
 from engine.ports import ObjectStore, PartitionStore
 from engine.settings import Settings

@@ -23,6 +23,7 @@ from engine import limits, wire
 from engine.errors import EngineError, StoreError, UnavailableError
 from engine.model import Lookup, Phase, Progress
 from engine.partition import restoring
+from engine.partition.ledger import position_of
 from engine.partition.progress import RestoreProgress
 from engine.partition.replica import Replica
 from engine.partition.restoring import Restore, open_store
@@ -251,7 +252,7 @@ class Stores:
         files = folder.checkpoint(store)
         view = folder.look()
         try:
-            position = restoring.position_in(view)
+            position = position_of(view)
         finally:
             view.close()
         if position is None:

@@ -9,7 +9,7 @@ from engine.application import rows
 from engine.errors import StoreError
 from engine.model import Batch, Decided, Position
 from engine.partition.ownership import LogState
-from engine.ports import PartitionStore, StateHost
+from engine.ports import PartitionStore, StateHost, StoreView
 
 _PAGES_END = rows.prefix_end(rows.table_prefix(rows.TABLE_PAGES))
 
@@ -30,7 +30,7 @@ class Ledger:
 
     def __init__(self, store: PartitionStore) -> None:
         self.store = store
-        self.position = self._load()
+        self.position = position_of(store) or Position()
         self.waiting = self._load_waiting()  # views whose newest generation doesn't count yet
         self._written = 0
         self._expired_to = rows.table_prefix(rows.TABLE_PAGES)
@@ -39,18 +39,6 @@ class Ledger:
     def digests(self) -> dict[int, int]:
         """Return the digest of each table as of the last apply."""
         return self.position.digests
-
-    def _load(self) -> Position:
-        value = self.store.get(rows.POSITION_KEY)
-        if value is None:
-            return Position()
-        try:
-            format_, position = wire.decode_position(value)
-        except wire.WireError as fault:
-            raise StoreError("E1206", f"the position row can't be read: {fault}") from fault
-        if format_ > limits.FORMAT:
-            raise StoreError("E1206", f"format {format_}, this engine reads {limits.FORMAT}")
-        return position
 
     def _load_waiting(self) -> dict[str, int]:
         prefix = rows.table_prefix(rows.TABLE_WAITING)
@@ -197,6 +185,23 @@ class Ledger:
     def statistics(self) -> Mapping[str, int | float]:
         """Return counters of this store and its writes."""
         return {"rows_written_total": self._written, **self.store.statistics()}
+
+
+def position_of(rows_of: PartitionStore | StoreView) -> Position | None:
+    """Return where a store, or a picture of one, stands; None if it is empty.
+
+    Raises StoreError E1206 for what this engine can't read, whoever asks and before it does more.
+    """
+    value = rows_of.get(rows.POSITION_KEY)
+    if value is None:
+        return None
+    try:
+        format_, position = wire.decode_position(value)
+    except wire.WireError as fault:
+        raise StoreError("E1206", f"the position row can't be read: {fault}") from fault
+    if format_ > limits.FORMAT:
+        raise StoreError("E1206", f"format {format_}, this engine reads {limits.FORMAT}")
+    return position
 
 
 def add_digests(digests: Mapping[int, int], change: Mapping[int, int]) -> dict[int, int]:

@@ -9,12 +9,13 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypedDict
 
-from engine import limits, wire
+from engine import limits
 from engine.application import Application, rows
 from engine.application.generations import generations_of
 from engine.application.schema import decode
 from engine.application.types import RecordType, ViewType
 from engine.model import Position
+from engine.partition.ledger import position_of
 from engine.partition.paging import CursorError, Found, Scope, find
 from engine.partition.selection import Selection
 from engine.ports import StoreView
@@ -63,8 +64,7 @@ class PartitionReader:
     def position(self) -> Position:
         """Return where this picture stands in the log."""
         if self._position is None:
-            value = self._view.get(rows.POSITION_KEY)
-            self._position = Position() if value is None else wire.decode_position(value)[1]
+            self._position = position_of(self._view) or Position()
         return self._position
 
     @property

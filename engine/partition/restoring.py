@@ -17,6 +17,7 @@ from engine import limits, wire
 from engine.application import rows
 from engine.errors import EngineError, StoreError, UnavailableError
 from engine.model import Bounds, Position
+from engine.partition.ledger import position_of
 from engine.partition.snapshots import (
     File,
     Files,
@@ -27,7 +28,7 @@ from engine.partition.snapshots import (
     decode_manifest,
     sequence_of,
 )
-from engine.ports import PartitionStore, StoreView
+from engine.ports import PartitionStore
 
 DAMAGED = "E1202"
 
@@ -153,25 +154,6 @@ def _open(folder: Folder, restore: Restore) -> tuple[PartitionStore | None, Posi
         restore.damaged()
         restore.say(f"the store is damaged and moved to {folder.set_aside()}: {fault}")
         return None, None
-
-
-def position_of(store: PartitionStore) -> Position | None:
-    """Return where a store stands; None if it is empty."""
-    return _position(store.get(rows.POSITION_KEY))
-
-
-def position_in(view: StoreView) -> Position | None:
-    """Return where a picture of a store stands; None if it is empty."""
-    return _position(view.get(rows.POSITION_KEY))
-
-
-def _position(value: bytes | None) -> Position | None:
-    if value is None:
-        return None
-    try:
-        return wire.decode_position(value)[1]
-    except wire.WireError as fault:
-        raise StoreError("E1206", f"the position row can't be read: {fault}") from fault
 
 
 def _may_replace(position: Position, bounds: Bounds) -> bool:

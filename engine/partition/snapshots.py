@@ -20,7 +20,6 @@ from engine.errors import StoreError
 from engine.model import Position
 from engine.ports import ObjectStore
 
-FORMAT = 1
 SEQUENCE_DIGITS = 20
 
 
@@ -69,7 +68,7 @@ class Manifest:
     engine_version: str
     created_at_ms: int
     files: tuple[File, ...]
-    format: int = FORMAT
+    format: int = limits.FORMAT  # of the rows and of this manifest
     moved_from: str = ""  # the topic whose records were copied into this one
 
     @property
@@ -124,8 +123,8 @@ def decode_manifest(name: str, data: bytes | None) -> Manifest:
         raise damaged(name, "the manifest is missing")
     try:
         fields: dict[str, Any] = orjson.loads(data)
-        if int(fields["format"]) > FORMAT:
-            raise damaged(name, f"format {fields['format']}, this engine reads {FORMAT}")
+        if int(fields["format"]) > limits.FORMAT:
+            raise damaged(name, f"format {fields['format']}, this engine reads {limits.FORMAT}")
         files = tuple(_file(entry) for entry in fields.pop("files"))
         manifest = Manifest(**fields, files=files)
         _check_types(manifest)

@@ -12,7 +12,8 @@ from engine.application import rows
 from engine.errors import StoreError, UnavailableError
 from engine.log.objects import FolderObjects, open_objects
 from engine.model import Bounds, HostState, Position
-from engine.partition.restoring import Restore, open_store, position_in, position_of
+from engine.partition.ledger import position_of
+from engine.partition.restoring import Restore, open_store
 from engine.partition.snapshots import Retention, Snapshots, Taken
 from engine.store.checkpoints import PartitionFolder
 from engine.store.rocks import RocksStore, StoreMemory
@@ -51,7 +52,7 @@ class Disk:
     def snapshot(self, rule=ALL):
         files = self.folder.checkpoint(self.store)
         copy = self.folder.look()
-        taken = Taken("app", 0, position_in(copy), self.writer, self.now_ms)
+        taken = Taken("app", 0, position_of(copy), self.writer, self.now_ms)
         copy.close()
         manifest = self.snapshots.save(taken, files)
         self.folder.keep(manifest.encode())
@@ -159,7 +160,7 @@ MANIFEST_DAMAGES = {
     "garbage": b"{garbage",
     "no fields": b'{"format": 1, "files": []}',
     "wrong types": {"offset": "1"},
-    "newer format": {"format": 2},
+    "newer format": {"format": limits.FORMAT + 1},
     "another topic": {"topic_id": "deleted"},
     "another application": {"application": "b"},
     "ahead of the log": {"offset": 1 << 50},
@@ -261,6 +262,23 @@ def test_a_store_of_another_log_or_ahead_of_it_is_left_for_a_person(disk, object
     objects.put(manifest.name, manifest.encode())
     assert disk.open(topic_id="another") == ""
     assert disk.sequence() == 1_000
+
+
+def test_a_store_of_a_newer_engine_is_neither_opened_nor_replaced(disk, tmp_path, objects):
+    disk.write(1_000)
+    fresh = other(tmp_path, objects)
+    fresh.open()
+    fresh.write(1_000 + limits.RESTORE_AHEAD_MIN)
+    fresh.snapshot()
+    fresh.close()
+    position = wire.encode_position(position_of(disk.store), limits.FORMAT + 1)
+    disk.store.write([(rows.POSITION_KEY, position)])
+    disk.close()
+    with pytest.raises(StoreError) as caught:
+        disk.open()
+    assert caught.value.code == "E1206"
+    with pytest.raises(StoreError):
+        disk.open()  # it is there still
 
 
 DAMAGES = {
