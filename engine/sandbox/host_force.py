@@ -26,6 +26,7 @@ class InForce:
     runners: list[Runner]  # its own first, then those of older ones
     folder: Folder
     only_views: bool
+    view_tables: frozenset[int]  # of all views that are kept
 
     @property
     def scope(self) -> Scope:
@@ -56,11 +57,13 @@ def put_in_force(
     runs = views.projections if views else own
     older = [applications[at] for at in sorted(applications, reverse=True) if at <= index]
     runners: list[Runner] = []
+    tables: set[int] = set()
     for at in sorted({index, *(run.application for run in runs)}, reverse=True):
         made = applications[at]
         scope = Scope(made, RowCodec(applications, made), rows)
         projectors = [run.projector for run in runs if run.application == at]
         runners.append(Runner(scope, load(made), projectors, applications))
+        tables |= {made.views[view].table for each in projectors for view in each.writes}
     only_views = views is not None and views.only
     folder = Folder(runners[0].scope, runners, only_views=only_views)
-    return InForce(application, older, applications, runners, folder, only_views)
+    return InForce(application, older, applications, runners, folder, only_views, frozenset(tables))

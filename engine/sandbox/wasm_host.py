@@ -41,6 +41,7 @@ class WasmHost(PythonHost):
         self._held = HostRows(self._door)
         super().__init__(guests, held=(self._held, HostIds(self._door)))
         self._tables: list[int] = []  # of the digests that the fast lane counts
+        self._written = frozenset[int]()  # tables of the views that are kept here
         self._noted: dict[str, int] = {}
         self._note()
         self._counters |= {"fast": 0, "left": 0}
@@ -54,6 +55,7 @@ class WasmHost(PythonHost):
     ) -> None:
         """Start at a stored position, or go on in another application with nothing in flight."""
         super().open(partition, applications, position, views)
+        self._know(position)
         self._note()
         self._held.application = position.host.application
         self._tables = []
@@ -72,6 +74,18 @@ class WasmHost(PythonHost):
             )
             self._door.put(image, len(image))
             assert self._door.call("load") & 1, "the image is not of this host"
+
+    def _know(self, position: Position) -> None:
+        """From an empty store on this host sees every row, so it knows which ones there are not.
+
+        No more so once a view counts whose rows were built elsewhere.
+        """
+        written = self._in_force.view_tables if self._in_force else frozenset[int]()
+        if position.host.sequence == 0:
+            self._held.know(complete=True)
+        elif not written <= self._written:
+            self._held.know(complete=False)
+        self._written = written
 
     def _load_guests(self, application: Application, guests: WasmGuests) -> bool:
         self._door.drop_guests()

@@ -60,6 +60,11 @@ class HostRows:
             return None
         return UNKNOWN if length == _NONE - 1 else data[4:]
 
+    def know(self, *, complete: bool) -> None:
+        """Say whether a row that is not held, and was not evicted, is known not to be stored."""
+        self._door.box().size = int(complete)
+        self._door.call("known")
+
     def provide_all(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take stored rows, unless rows at least as new are known."""
         self._send("provide", pairs)

@@ -184,6 +184,43 @@ static void test_rows(void)
     MUST(rows_held() == 0);
 }
 
+/* ---- known: from an empty store on, what never was is known not to be there ---- */
+
+enum { EVER = ROW_CACHE_MAX + 60000, NEVER = 50000 };
+
+static const Row *numbered(u32 number)
+{
+    return row_find((const u8 *)&number, 4, key_hash((const u8 *)&number, 4));
+}
+
+static void test_known(void)
+{
+    known_begin();
+    for (u32 number = 0; number < EVER; number++) {
+        State behind = {.sequence = number + 1};
+        change_begin(true);
+        change_put((const u8 *)&number, 4, key_hash((const u8 *)&number, 4), (const u8 *)&number, 4,
+            true, 0);
+        change_end(&behind);
+        if (number % 1000 == 999) rows_confirm(number + 1, &behind);
+    }
+    MUST(rows_held() <= ROW_CACHE_MAX);
+    u32 asked = 0;
+    for (u32 number = 0; number < EVER; number++) {
+        const Row *row = numbered(number);
+        MUST(row != &nobody);
+        MUST(!row || !memcmp(row->value->bytes, &number, 4));
+        asked += !row;
+    }
+    MUST(asked == EVER - rows_held());
+    asked = 0;
+    for (u32 number = EVER; number < EVER + NEVER; number++) asked += numbered(number) == NULL;
+    MUST(asked < NEVER / 100);
+    known_end(); /* another writes to the store */
+    MUST(!numbered(EVER));
+    rows_clear();
+}
+
 /* ---- ranges: stored rows with what has changed since, in key order ---- */
 
 static void test_ranges(void)
@@ -406,6 +443,7 @@ int main(int argc, char **argv)
     if (!strcmp(part, "memory")) pages_used = 0, test_memory();
     else if (!strcmp(part, "hash")) test_hash();
     else if (!strcmp(part, "rows")) test_rows();
+    else if (!strcmp(part, "known")) test_known();
     else if (!strcmp(part, "ranges")) test_ranges();
     else if (!strcmp(part, "dedup")) test_dedup();
     else if (!strcmp(part, "fuzz") && argc == 6) test_fuzz(argv[3], argv[4], (u32)atoi(argv[5]));

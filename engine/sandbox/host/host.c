@@ -38,6 +38,7 @@ int compare_keys(const u8 *a, u32 a_length, const u8 *b, u32 b_length);
 #include "hash.c"
 #include "avro.c"
 #include "group.c"
+#include "known.c"
 #include "rows.c"
 #include "ranges.c"
 #include "dedup.c"
@@ -227,6 +228,13 @@ EXPORT("discard") void discard(void) { rows_discard(); }
 EXPORT("clear") void clear_rows(void) { rows_clear(); }
 EXPORT("held") u32 held(void) { return rows_held(); }
 EXPORT("unconfirmed") u32 unconfirmed(void) { return rows_unconfirmed(); }
+
+/* Whether what is not held was evicted, or never was: 1 = the store is empty, 0 = others write. */
+EXPORT("known") void known(void)
+{
+    if (mailbox.size) known_begin();
+    else known_end();
+}
 
 EXPORT("list") void list_changed(void)
 {

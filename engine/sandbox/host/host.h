@@ -171,6 +171,12 @@ u32 rows_unconfirmed(void);
  * all); NULL = no more. Some come twice. */
 Row *rows_next_changed(u64 *at, const u8 *prefix, u32 length);
 
+/* ---- known.c: which rows are known not to be there ---- */
+void known_begin(void);             /* the store is empty, and only this host writes to it */
+void known_end(void);
+void known_evicted(const Row *row);
+Row *known_absent(u32 hash);        /* NULL = it may be there */
+
 /* ---- dedup.c: FORMATS 4; a port of host_dedup.py, which says why ---- */
 extern i64 dedup_floor;
 void dedup_start(i64 sequence, i64 floor);

@@ -65,14 +65,14 @@ static Value *value_new(const u8 *data, u32 length, u64 hash, bool hashed)
 
 Row *row_find(const u8 *key, u32 length, u32 hash)
 {
-    if (UNLIKELY(!bucket_count)) return NULL;
+    if (UNLIKELY(!bucket_count)) return known_absent(hash);
     for (Row *row = buckets[hash & (bucket_count - 1)]; row; row = row->next) {
         if (row->hash == hash && row->key_length == length && equal(row->key, key, length)) {
             row->used = 1;
-            return row->value ? row : NULL;
+            return row->value ? row : known_absent(hash);
         }
     }
-    return NULL;
+    return known_absent(hash);
 }
 
 static void widen(void)
@@ -256,8 +256,12 @@ static void evict(void)
         for (Row *row = buckets[hand], *next; row; row = next) {
             next = row->next;
             if (row->pins || row->folded) continue;
-            if (row->used) row->used = 0;
-            else row_remove(row);
+            if (row->used) {
+                row->used = 0;
+                continue;
+            }
+            known_evicted(row);
+            row_remove(row);
         }
     }
 }
@@ -300,6 +304,7 @@ void rows_discard(void)
 
 void rows_clear(void)
 {
+    known_end();
     rows_discard();
     for (u32 i = 0; i < bucket_count; i++) {
         while (buckets[i]) row_remove(buckets[i]);
