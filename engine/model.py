@@ -36,6 +36,9 @@ class Phase(StrEnum):
     STOPPED = "stopped"  # on an error that only a person can mend
 
 
+OWNS = frozenset({Phase.OWNING, Phase.RELEASING})  # nobody has newer rows than these
+
+
 @dataclass(slots=True)
 class Batch:
     """Records of one log in columns, so that the hot path touches no object per record."""

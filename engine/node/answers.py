@@ -11,7 +11,17 @@ from typing import TypeVar, cast
 from engine import limits, wire
 from engine.application import Application
 from engine.errors import EngineError, UnavailableError
-from engine.model import BuildProgress, Held, LogRecord, Lookup, NodeBeat, Phase, Progress, Reply
+from engine.model import (
+    OWNS,
+    BuildProgress,
+    Held,
+    LogRecord,
+    Lookup,
+    NodeBeat,
+    Phase,
+    Progress,
+    Reply,
+)
 from engine.node.api import Route, Where
 from engine.node.counters import joined
 from engine.node.feed import Callback, Feed
@@ -26,7 +36,6 @@ from engine.partition.snapshots import Manifest
 
 Answer = TypeVar("Answer")
 
-READABLE = frozenset({Phase.OWNING, Phase.RELEASING})
 FOLLOWING = frozenset({Phase.RECOVERING, Phase.STANDBY, Phase.CLAIMING})
 
 
@@ -70,13 +79,13 @@ class Answers:
     def route(self, partition: int) -> Route:
         """Return who answers for a partition now."""
         replica = self._replicas.get(partition)
-        if replica is not None and replica.phase in READABLE:
+        if replica is not None and replica.phase in OWNS:
             return Route(Where.HERE)
         return self._liveness.route(partition)
 
     def _owned(self, partition: int) -> Replica:
         replica = self._replicas.get(partition)
-        if replica is None or replica.phase not in READABLE:
+        if replica is None or replica.phase not in OWNS:
             doing = replica.phase.value if replica else "not held here"
             raise UnavailableError(
                 "E1402",
@@ -121,7 +130,7 @@ class Answers:
             replica = self._replicas.get(partition)
             if replica is None or replica.serving is None:
                 raise
-            if replica.phase not in READABLE | FOLLOWING:
+            if replica.phase not in OWNS | FOLLOWING:
                 raise
             return replica, True
 
@@ -226,7 +235,7 @@ class Answers:
         phase = replica.phase if replica else None
         if phase is Phase.STANDBY:
             return self.route(partition).where is Where.THERE
-        return phase in READABLE
+        return phase in OWNS
 
     def snapshot(self, partition: int) -> "Future[Manifest]":
         """Take a snapshot of a partition owned here."""

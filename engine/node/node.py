@@ -10,8 +10,8 @@ import structlog
 
 from engine import __version__, limits
 from engine.errors import EngineError, UnavailableError
-from engine.model import NodeBeat, Phase
-from engine.node.answers import READABLE, Answers
+from engine.model import OWNS, NodeBeat, Phase
+from engine.node.answers import Answers
 from engine.node.heart import Heart
 from engine.node.holdings import fault_of
 from engine.node.parts import Parts
@@ -179,7 +179,7 @@ class Node(Answers):
             epoch=held.epoch,
             **({"reason": why} if why else {}),
         )
-        if before in READABLE and replica.phase not in READABLE:
+        if before in OWNS and replica.phase not in OWNS:
             self._abandon(partition)
         self._look_at_ms = 0
         self._heart.beat()

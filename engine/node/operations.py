@@ -14,7 +14,7 @@ from engine import limits
 from engine.application import Application
 from engine.application.compat import diff
 from engine.errors import ApplicationError
-from engine.model import NodeBeat, Phase
+from engine.model import OWNS, NodeBeat, Phase
 from engine.partition.deploying import Deploying, Loaded
 
 log = structlog.get_logger("partita.node")
@@ -124,8 +124,7 @@ class Operations:
 
     def owned(self) -> int:
         """Return how many partitions this node has not let go of."""
-        letting = {Phase.OWNING, Phase.RELEASING}
-        return sum(replica.phase in letting for replica in list(self._replicas.values()))
+        return sum(replica.phase in OWNS for replica in list(self._replicas.values()))
 
 
 def _behind(live: Sequence[NodeBeat], partition: int, index: int) -> tuple[str, ...]:

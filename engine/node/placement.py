@@ -8,11 +8,11 @@ the node it was moved to has caught up and asks for it.
 from collections.abc import Mapping
 
 from engine import limits
-from engine.model import MembershipChange, Phase
+from engine.model import OWNS, MembershipChange, Phase
 from engine.node.liveness import Liveness
 from engine.partition.replica import Replica
 
-HOLDS_LOG = frozenset({Phase.OWNING, Phase.RELEASING, Phase.CLAIMING})
+HOLDS_LOG = OWNS | {Phase.CLAIMING}
 TOLD = frozenset({Phase.RECOVERING, Phase.STANDBY, Phase.CLAIMING, Phase.RELEASING})
 
 Replicas = Mapping[int, Replica]

@@ -94,7 +94,7 @@ class Guest:
         if ended is not None:
             reason = fault or self._trapped(ended, instance.budget, budget_ms, grown=False)
             raise _wrong(self._extension, f"its {abi.DESCRIBE} failed: {reason}")
-        packed = instance.function(abi.DESCRIBE).result()
+        packed = instance.functions.named(abi.DESCRIBE).result()
         pointer, length = packed >> 32 & 0xFFFFFFFF, packed & 0xFFFFFFFF
         try:
             data = instance.memory.read(pointer, length)
@@ -106,7 +106,7 @@ class Guest:
         self, instance: "_Instance", function: str, call: Call, budget_ms: int
     ) -> tuple[Exception | None, BaseException | None]:
         """Run a function; return how it ended badly, and the host function's fault behind that."""
-        called = instance.function(function)
+        called = instance.functions.named(function)
         self._imports.begin(call, instance.memory)
         wasm_engine.TICKER.enter(id(self))
         try:
@@ -194,18 +194,7 @@ class _Instance:
         found = [exports[export.name] for export in module.exports if _is_mutable(export)]
         mutable = [each for each in found if isinstance(each, wasmtime.Global)]
         self._globals = wasm_raw.Globals(store, mutable)
-        self._store = store
-        self._exports = exports
-        self._functions: dict[str, wasm_raw.Function] = {}
-
-    def function(self, name: str) -> wasm_raw.Function:
-        """Return an exported function () -> (), or the description's."""
-        known = self._functions.get(name)
-        if known is None:
-            function = self._exports[name]
-            assert isinstance(function, wasmtime.Func)
-            known = self._functions[name] = wasm_raw.Function(self._store, function)
-        return known
+        self.functions = wasm_raw.Functions(store, exports)
 
     def grown(self) -> bool:
         """Tell whether the memory is larger than when it was new."""

@@ -101,7 +101,7 @@ class Door:
         assert isinstance(stack, wasmtime.Global)
         self._table, self._stack = table, wasm_raw.Globals(self._store, [stack])
         self.memory = wasm_raw.Memory(self._store, memory)
-        self._functions: dict[str, wasm_raw.Function] = {}
+        self._functions = wasm_raw.Functions(self._store, exports)
         self._guests = 0
         self._folding = False
         self._watch = wasm_raw.Watch(self._store, self._running)
@@ -113,14 +113,14 @@ class Door:
 
     def call(self, name: str) -> int:
         """Call a function of the host that runs no guest; return its result."""
-        function = self._function(name)
+        function = self._functions.named(name)
         ended = function.call()
         assert ended is None, f"the state host broke: {name} at {self.box().broken}: {ended}"
         return function.result()
 
     def run(self, name: str) -> int:
         """Let the host decide or fold; return its status, TRAPPED where a guest ended it."""
-        function = self._function(name)
+        function = self._functions.named(name)
         self._folding = name == "fold"
         self._watch.begin()
         wasm_engine.TICKER.enter(id(self))
@@ -217,14 +217,6 @@ class Door:
         self.put(bytes(slots), self._guests)
         self.call("guest")
         self._guests += 1
-
-    def _function(self, name: str) -> wasm_raw.Function:
-        known = self._functions.get(name)
-        if known is None:
-            function = self._exports[name]
-            assert isinstance(function, wasmtime.Func)
-            known = self._functions[name] = wasm_raw.Function(self._store, function)
-        return known
 
     def _running(self) -> tuple[int, int]:
         box = self.box()

@@ -120,6 +120,26 @@ def new_trap() -> int:
     return ctypes.cast(trap, ctypes.c_void_p).value or 0
 
 
+def _at_deadlines(store: wasmtime.Store, more: Callable[[], int]) -> object:
+    """Have a store ask, at each deadline, for how many ticks a run may go on; 0 ends it.
+
+    Returns what must be kept as long as the store asks.
+    """
+
+    def deadline(_context: Any, _data: Any, more_ticks: Any, kind: Any) -> int:
+        ticks = more()
+        if ticks:
+            more_ticks[0], kind[0] = ticks, _CONTINUE
+            return 0
+        error = _C.wasmtime_error_new(b"out of time")
+        return ctypes.cast(error, ctypes.c_void_p).value or 0
+
+    types = _bare("wasmtime_store_epoch_deadline_callback").argtypes
+    thunk = types[1](deadline)
+    _C.wasmtime_store_epoch_deadline_callback(store.ptr(), thunk, None, _NO_FINALIZER)
+    return thunk
+
+
 class Budget:
     """The time a store's guest may take: CPU time of the thread that runs it, host calls included.
 
@@ -136,18 +156,14 @@ class Budget:
         self._state = state = [0, False]
         tick_ns = self._tick_ns
 
-        def deadline(_context: Any, _data: Any, more_ticks: Any, kind: Any) -> int:
+        def more() -> int:
             left_ns = state[0] - time.thread_time_ns()
             if left_ns > 0:
-                more_ticks[0], kind[0] = left_ns // tick_ns + 1, _CONTINUE
-                return 0
+                return left_ns // tick_ns + 1
             state[1] = True
-            error = _C.wasmtime_error_new(b"out of time")
-            return ctypes.cast(error, ctypes.c_void_p).value or 0
+            return 0
 
-        types = _bare("wasmtime_store_epoch_deadline_callback").argtypes
-        self._thunk = types[1](deadline)
-        _C.wasmtime_store_epoch_deadline_callback(store.ptr(), self._thunk, None, _NO_FINALIZER)
+        self._thunk = _at_deadlines(store, more)
 
     def begin(self, budget_ms: int) -> None:
         """Give the next run `budget_ms`."""
@@ -170,27 +186,20 @@ class Watch:
 
     def __init__(self, store: wasmtime.Store, running: Callable[[], tuple[int, int]]) -> None:
         self._context = _C.wasmtime_store_context(store.ptr())
-        self._state = state = [0, 0, False]  # the run at the last tick, since when, whether ended
+        self._state = state = [0, 0]  # the run at the last tick, since when
 
-        def deadline(_context: Any, _data: Any, more_ticks: Any, kind: Any) -> int:
+        def more() -> int:
             run, budget_ms = running()
             now_ns = time.thread_time_ns()
             if run != state[0]:
-                state[:] = run, now_ns, False
-            if run == 0 or now_ns - state[1] < budget_ms * 1_000_000:
-                more_ticks[0], kind[0] = 1, _CONTINUE
-                return 0
-            state[2] = True
-            error = _C.wasmtime_error_new(b"out of time")
-            return ctypes.cast(error, ctypes.c_void_p).value or 0
+                state[:] = run, now_ns
+            return int(run == 0 or now_ns - state[1] < budget_ms * 1_000_000)
 
-        types = _bare("wasmtime_store_epoch_deadline_callback").argtypes
-        self._thunk = types[1](deadline)
-        _C.wasmtime_store_epoch_deadline_callback(store.ptr(), self._thunk, None, _NO_FINALIZER)
+        self._thunk = _at_deadlines(store, more)
 
     def begin(self) -> None:
         """Look at each tick from now on."""
-        self._state[:] = 0, 0, False
+        self._state[:] = 0, 0
         _set_epoch_deadline(self._context, 1)
 
 
@@ -280,3 +289,25 @@ class Function:
     def result(self) -> int:
         """Return the integer that the last call returned, as a signed 64-bit number."""
         return int(self._slots[0])
+
+
+class Functions:
+    """The functions that an instance exports, each looked up once."""
+
+    def __init__(self, store: wasmtime.Store, exports: Any) -> None:
+        self._store = store
+        self._exports = exports
+        self._known: dict[str, Function] = {}
+
+    def named(self, name: str) -> Function:
+        """Return an exported function."""
+        known = self._known.get(name)
+        if known is None:
+            function = self._exports[name]
+            assert isinstance(function, wasmtime.Func)
+            known = self._known[name] = Function(self._store, function)
+        return known
+
+    def clear(self) -> None:
+        """Let go of all, before the store is closed."""
+        self._known.clear()
