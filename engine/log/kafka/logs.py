@@ -161,6 +161,7 @@ class KafkaCommandLog:
         """Ask the broker what the partition holds."""
         bounds = self._topics.bounds("commands", self._partition)
         self._reader.end(self._partition, bounds.end)
+        self._reader.meet(self._partition)
         return bounds
 
     def seek(self, offset: int) -> None:

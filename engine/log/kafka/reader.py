@@ -2,15 +2,16 @@
 
 Owns positions and what was read ahead, bounded per lane: a full lane is paused at the broker. The
 consumer is touched only by the thread that takes and waits; `seek` and `rest` come from any
-thread and take effect with the next take or wait.
+thread and take effect with the next take or wait. `meet` may come from any thread.
 """
 
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any, cast
 
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
 from engine.errors import EngineError, LogError, UnavailableError
 from engine.limits import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX
@@ -21,6 +22,7 @@ from engine.model import Batch, Bounds
 PUMP_RECORDS_MAX = 2_000
 LANE_RECORDS_MAX = 4 * BATCH_COMMANDS_MAX
 LANE_BYTES_MAX = 2 * BATCH_BYTES_MAX
+MEET_S = 5.0
 REFUSED = frozenset({"_AUTO_OFFSET_RESET", "_LOG_TRUNCATION"})
 
 assert BATCH_COMMANDS_MAX < LANE_RECORDS_MAX
@@ -174,6 +176,14 @@ class TopicReader:
         """Hear of the log's end from elsewhere."""
         lane = self._lanes[partition]
         lane.end = max(lane.end, end)
+
+    def meet(self, partition: int) -> None:
+        """Have the client find the partition's leader and connect to it; may block.
+
+        A client that does so only when it is to read takes half a second to the first record.
+        """
+        with suppress(KafkaException):  # then the first read is slow, or says what is wrong
+            self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), MEET_S)
 
     def lag(self, partition: int) -> int:
         """Return how many offsets are known to wait."""
