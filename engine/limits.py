@@ -89,6 +89,7 @@ HEARING_MS = 600  # so lately must an own heartbeat that came back have been sen
 OWNER_SILENCE_MS = 800  # then the first standby claims
 STANDBY_STEP_MS = 500  # and each further one so much later
 SUCCESSOR_WAIT_MS = 500  # others leave this to the successor that Released names
+HEIR_WAIT_MS = 2_000  # so long who leaves goes on for a standby that is about to be ready
 PEER_SILENCE_MS = 2_000
 RECONNECT_MS = 1_000  # so much later than this node may others reach a broker that was away
 PEER_GONE_MS = 10_000  # then another node stands by in its place

@@ -136,6 +136,10 @@ class Liveness:
         """Return the nodes that are there: heard lately, and not about to leave."""
         return [peer.beat for peer in self._heard(silence_ms)]
 
+    def others(self) -> bool:
+        """Return whether another node is there that may stand by."""
+        return any(beat.node != self._node and not beat.draining for beat in self.live())
+
     def _heard(self, silence_ms: int) -> list[_Peer]:
         return [
             peer

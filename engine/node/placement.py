@@ -29,6 +29,7 @@ class Placement:
         self._partitions = partitions
         self._standbys = standbys
         self._liveness = liveness
+        self._leaving_ms: int | None = None  # since when
         self._asking: int | None = None
         self._asked_ms: int | None = None
 
@@ -62,6 +63,10 @@ class Placement:
     def steer(self, replicas: Replicas, wanted: set[int], now_ms: int) -> None:
         """Tell every replica what it needs to know, and let go of what is not wanted here."""
         self.suspects = False
+        if not self.leaving:
+            self._leaving_ms = None
+        elif self._leaving_ms is None:
+            self._leaving_ms = now_ms
         for partition, replica in replicas.items():
             if replica.phase in TOLD:
                 replica.standing = self._liveness.standing(
@@ -71,23 +76,29 @@ class Placement:
                     limits.SUSPECT_MS <= (replica.standing.silence_ms or 0) < limits.PEER_GONE_MS
                 )
             if replica.phase is Phase.OWNING:
-                self._hand_over(partition, replica)
+                self._hand_over(partition, replica, now_ms)
             elif partition not in wanted:
                 replica.release()
         self._ask(replicas, now_ms)
 
-    def _hand_over(self, partition: int, replica: Replica) -> None:
+    def _hand_over(self, partition: int, replica: Replica, now_ms: int) -> None:
         """Release to the best standby when leaving, or to the one that the group has chosen."""
         newer = self._liveness.newer_owner(partition, replica.held().epoch)
         if newer is not None:
             replica.superseded(newer)
         elif self.leaving:
             heir = self._liveness.successor(partition)
-            replica.release(heir.node if heir else None)
+            if heir is not None or not self._heir_may_come(now_ms):
+                replica.release(heir.node if heir else None)
         elif partition not in self.assigned:
             heir = self._liveness.successor(partition, asking=True)
             if heir and replica.held().sequence - heir.sequence <= limits.MOVE_LAG_MAX:
                 replica.release(heir.node, stay=True)
+
+    def _heir_may_come(self, now_ms: int) -> bool:
+        """Return True while going on costs clients less than a partition without an owner would."""
+        since_ms = now_ms - (now_ms if self._leaving_ms is None else self._leaving_ms)
+        return bool(self._standbys and self._liveness.others()) and since_ms < limits.HEIR_WAIT_MS
 
     def _ask(self, replicas: Replicas, now_ms: int) -> None:
         """Ask for one partition at a time, seldom: a change of owner costs its clients a moment."""

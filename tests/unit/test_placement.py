@@ -182,6 +182,39 @@ def test_who_leaves_hands_over_to_its_standby_at_once(three) -> None:
     assert kinds[-2:] == [Kind.RELEASED, Kind.OWNER]
 
 
+def test_who_leaves_goes_on_until_a_standby_that_starts_is_ready() -> None:
+    cluster = Cluster("a")
+    owner = cluster.nodes["a"]
+    owner.assign()
+    cluster.until(owner, Phase.OWNING)
+    started = cluster.start("b")
+    cluster.run(STEP_MS)
+    cluster.stalled = True  # its first beat was heard, that it is ready was not
+    owner.placement.leaving = True
+    cluster.run(20 * STEP_MS)
+    assert (owner.phase, started.phase) == (Phase.OWNING, Phase.STANDBY)
+    cluster.stalled = False
+    assert cluster.until(started, Phase.OWNING) <= limits.HEARTBEAT_MS + 10 * STEP_MS
+    released = [kind for kind in cluster.world.kinds() if kind is Kind.RELEASED]
+    assert released == [Kind.RELEASED]
+    assert cluster.owners() == 2
+
+
+def test_who_leaves_waits_for_nobody_if_alone_and_never_for_ever() -> None:
+    for others, most_ms in (((), 5 * STEP_MS), (("idle",), limits.HEIR_WAIT_MS + 10 * STEP_MS)):
+        cluster = Cluster("a")
+        owner = cluster.nodes["a"]
+        for name in others:
+            cluster.nodes[name] = Peer(cluster, name, 0)  # it stands by for nothing
+        owner.assign()
+        cluster.until(owner, Phase.OWNING)
+        cluster.run(1_000)
+        owner.placement.leaving = True
+        cluster.run(most_ms)
+        assert owner.phase is None
+        assert cluster.world.kinds()[-1] is Kind.RELEASED
+
+
 def test_the_group_moves_a_partition_only_to_whom_has_caught_up_and_once(three) -> None:
     cluster, owner, standby, other = three
     owner.revoke()
