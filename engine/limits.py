@@ -26,6 +26,7 @@ FLIGHTS_MAX = 4
 MISS_PASSES_MAX = 4
 MISSING_ROWS_MAX = 10_000
 FOLD_RECORDS_MAX = 1_000
+FOLD_CHAINED_MAX = 4_000  # where the host says itself what counts, so that each takes less long
 BUILD_RECORDS_MIN = 100  # of views' new generations, between two batches of the walk
 BUILD_PAUSE_RECORDS = 1_000  # so few are left that the walk waits for the build
 BUILD_PAUSE_MS_MAX = 2_000  # but not longer than this at a time

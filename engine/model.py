@@ -83,6 +83,18 @@ class Batch:
             self.leader_epoch,
         )
 
+    def extend(self, other: "Batch", start: int, end: int) -> None:
+        """Append another batch's records from index `start` up to `end`."""
+        self.offsets += other.offsets[start:end]
+        self.times_ms += other.times_ms[start:end]
+        self.keys += other.keys[start:end]
+        self.values += other.values[start:end]
+
+    def record(self, at: int) -> "LogRecord":
+        """Return one record."""
+        row = self.offsets[at], self.times_ms[at], self.keys[at], self.values[at]
+        return LogRecord(*row, self.leader_epoch)
+
     def records(self) -> "Iterator[LogRecord]":
         """Yield the records one by one, for readers off the hot path."""
         for row in zip(self.offsets, self.times_ms, self.keys, self.values, strict=True):
@@ -175,13 +187,27 @@ class HostState:
     application: int = 0
 
 
+@dataclass(slots=True, frozen=True)
+class Chain:
+    """How far a batch goes on as the log's chain: outcomes that plainly count, one by one.
+
+    `previous` is the hash of the last of them, `resume` the highest offset of a command that they
+    were decided from, plus one.
+    """
+
+    count: int = 0
+    previous: int = 0
+    resume: int = 0
+
+
 @dataclass(slots=True)
 class Decided:
     """What a state host made of a batch (FORMATS 6), outcome by outcome.
 
     `done` commands (or records) are finished; the rest waits for the rows in `missing` and for all
     rows below `missing_prefixes`. `ids` and `times` are those of the outcomes, for the dedup page.
-    `digests` are differences to add, modulo 2**64. `state` is the state after the last outcome.
+    `digests` are differences to add, modulo 2**64; `marks` what they were at each Mark that was
+    folded. `state` is the state after the last outcome.
 
     `replies` are refusals, duplicates, and the replies of outcomes whose command names a place to
     send them to. All others are made from the outcome (replies.py), if anybody waits.
@@ -193,6 +219,7 @@ class Decided:
     command_times: list[int] = field(default_factory=list[int])
     rows: dict[bytes, bytes | None] = field(default_factory=dict["bytes", "bytes | None"])
     digests: dict[int, int] = field(default_factory=dict[int, int])
+    marks: list[dict[int, int]] = field(default_factory=list[dict[int, int]])
     replies: list[Reply | Duplicate] = field(default_factory=list["Reply | Duplicate"])
     emits: list[bytes] = field(default_factory=list[bytes])
     missing: list[bytes] = field(default_factory=list[bytes])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.model import (
     Batch,
     Bounds,
+    Chain,
     Decided,
     Input,
     LogRecord,
@@ -261,6 +262,14 @@ class StateHost(Protocol):
         """Fold counting Outcome and Mark records, confirmed by being read. No budget, no limits.
 
         Raises EngineError where the log can't be folded by this engine or application.
+        """
+        ...
+
+    def chained(self, batch: Batch, at: int, epoch: int, sequence: int, previous: int) -> Chain:
+        """Return how many records from index `at` on plainly count, behind the outcome named.
+
+        That is: outcomes of commands, of this epoch, each at the next sequence and naming the one
+        before (R2). Whoever asks judges all others; a host that never looks returns `Chain()`.
         """
         ...
 

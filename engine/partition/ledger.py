@@ -218,6 +218,7 @@ def merge(parts: list[Decided]) -> Decided:
         return parts[0]
     whole = Decided(state=parts[-1].state)
     for part in parts:
+        whole.marks += [add_digests(whole.digests, at) for at in part.marks]
         whole.outcomes += part.outcomes
         whole.workspaces += part.workspaces
         whole.ids += part.ids

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from engine import __version__, limits, wire
 from engine.errors import LogError, StoreError
-from engine.model import Input, Position
+from engine.model import Chain, Input, Position
 from engine.ports import Random
 from engine.wire import Kind
 
@@ -82,6 +82,21 @@ class LogState:
         position.leader_epoch = leader_epoch
         position.tail_hash = wire.hash64(value or b"")
         return judged
+
+    def follow(self, offset: int, chain: Chain, leader_epoch: int) -> None:
+        """Move on over outcomes that a host has found to count by these very rules.
+
+        `offset` is that of the last one.
+        """
+        position = self.position
+        host = position.host
+        assert offset - position.offset + 1 >= chain.count > 0, f"offset {offset} was judged before"
+        assert not position.released, "nothing counts behind Released"
+        host.sequence += chain.count
+        host.previous = position.tail_hash = chain.previous
+        self._resume(Input.COMMANDS, chain.resume)
+        position.offset = offset + 1
+        position.leader_epoch = leader_epoch
 
     def _judge(self, offset: int, value: bytes | None) -> Judged:
         head = wire.head(value)

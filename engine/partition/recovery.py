@@ -4,6 +4,8 @@ A restart, a lost ownership, a claim on its way, a standby and an audit all read
 `Follower`; an extension's decision is never run again, because its outcome carries the changes.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine import limits, wire
@@ -21,7 +23,7 @@ from engine.errors import ApplicationError, LogError, StoreError, UnavailableErr
 from engine.model import Batch, Bounds, LogRecord, Lookup
 from engine.partition.applications import Applications
 from engine.partition.building import Builder
-from engine.partition.ledger import Ledger, Turn, pages
+from engine.partition.ledger import Ledger, Turn, add_digests, pages
 from engine.partition.ownership import Judged, LogState, Verdict
 from engine.ports import EventLog, ObjectStore, StateHost
 from engine.wire import Kind
@@ -51,7 +53,8 @@ class Follower:
         self.void_claims: set[bytes] = set()  # ids of claims read that didn't count
         self.builder = builder
         self.serving: Application | None = None  # with its views as they count
-        self._run = Batch()
+        self._run = Run()
+        self._most = limits.FOLD_RECORDS_MAX  # records to take at once
         self._held: Batch | None = None  # from a Switch on, whose views are not built yet
 
     def open(self) -> None:
@@ -135,7 +138,7 @@ class Follower:
         before = self.state
         self.state = LogState(self.ledger.position).copy()
         self.state.know(before)
-        self._run = Batch()
+        self._run = Run()
         self._held = None
         self._events.seek(self.ledger.position.offset)
 
@@ -152,24 +155,57 @@ class Follower:
 
     def _fold_next(self) -> int:
         held, self._held = self._held, None
-        batch = self._events.take(limits.FOLD_RECORDS_MAX) if held is None else held
-        for at, record in enumerate(batch.records()):
-            head = wire.head(record.value)
-            if head is not None and head.kind in {Kind.APPLICATION, Kind.SWITCH}:
-                if held is None or at:
-                    self._flush()
-                if head.kind is Kind.SWITCH and self._must_hold(record):
-                    self._held = batch.rest(at)
-                    return at
-            judged = self.state.judge(record.offset, record.value, record.leader_epoch)
-            if judged.kind is Kind.OWNER:
-                self._meet_owner(judged, record.time_ms)
-            elif judged.verdict is Verdict.COUNTS:
-                assert record.value is not None
-                self._count(judged, record.offset, record.time_ms, record.value)
+        batch = self._events.take(self._most) if held is None else held
+        at = chained = 0
+        while at < len(batch):
+            count = self._chained(batch, at)
+            if count:
+                chained += count
+            elif self._judge(batch, at, anew=held is None or at > 0):
+                count = 1
+            else:
+                self._held = batch.rest(at)
+                return at
+            at += count
         if batch:
             self._flush()
+        quick = 2 * chained > len(batch)
+        self._most = limits.FOLD_CHAINED_MAX if quick else limits.FOLD_RECORDS_MAX
         return len(batch)
+
+    def _chained(self, batch: Batch, at: int) -> int:
+        """Take over how many records from `at` on the host finds to be plain outcomes that count.
+
+        This is what nearly all of a log is, so no line of Python runs per record here. Whatever
+        else there is, LogState.judge says what it is: it alone has the rules whole.
+        """
+        position = self.state.position
+        if position.released:
+            return 0
+        behind = position.host
+        chain = self._host.chained(batch, at, position.epoch, behind.sequence, behind.previous)
+        if chain.count:
+            last = at + chain.count - 1
+            self.state.follow(batch.offsets[last], chain, batch.leader_epoch)
+            self._run.add(batch, at, last + 1)
+            self._run.offsets += batch.offsets[at : last + 1]
+        return chain.count
+
+    def _judge(self, batch: Batch, at: int, *, anew: bool) -> bool:
+        """Judge one record and do what it says; False at a Switch that must wait."""
+        record = batch.record(at)
+        head = wire.head(record.value)
+        if head is not None and head.kind in {Kind.APPLICATION, Kind.SWITCH}:
+            if anew:
+                self._flush()
+            if head.kind is Kind.SWITCH and self._must_hold(record):
+                return False
+        judged = self.state.judge(record.offset, record.value, record.leader_epoch)
+        if judged.kind is Kind.OWNER:
+            self._meet_owner(judged, record.time_ms)
+        elif judged.verdict is Verdict.COUNTS:
+            self._count(judged, batch, at)
+        return True
 
     def _meet_owner(self, judged: Judged, time_ms: int) -> None:
         if judged.verdict is Verdict.COUNTS:
@@ -178,13 +214,15 @@ class Follower:
         elif judged.fields:
             self.void_claims.add(judged.fields["claim_id"])
 
-    def _count(self, judged: Judged, offset: int, time_ms: int, value: bytes) -> None:
-        if judged.kind in {Kind.OUTCOME, Kind.MARK}:
-            self._run.add(offset, time_ms, None, value)
-        if judged.kind is Kind.MARK:
-            self._flush()
-            self._check(judged, offset)
-            self.ledger.expire_ids()
+    def _count(self, judged: Judged, batch: Batch, at: int) -> None:
+        value = batch.values[at]
+        assert value is not None
+        if judged.kind is Kind.OUTCOME:
+            self._run.add(batch, at, at + 1)
+            self._run.offsets.append(batch.offsets[at])
+        elif judged.kind is Kind.MARK:
+            self._run.add(batch, at, at + 1)
+            self._run.marks.append((batch.offsets[at], judged.fields))
         elif judged.kind is Kind.APPLICATION:
             self._put_in_force(self.applications.add(judged.fields), value)
         elif judged.kind is Kind.SWITCH:
@@ -248,39 +286,62 @@ class Follower:
 
     def _flush(self) -> None:
         """Apply the run of counting outcomes and marks read so far, and the position."""
-        run, self._run = self._run, Batch()
-        if not run:
+        run, self._run = self._run, Run()
+        if not run.spans:
             self.ledger.move(self.state)
             return
-        if not self.applications.by_index and any(
-            (head := wire.head(value)) and head.kind is Kind.OUTCOME for value in run.values
-        ):
+        if run.offsets and not self.applications.by_index:
             raise LogError("E1304", "an outcome comes before any Application record")
-        decided = self.ledger.finish(run, self._host, self._host.fold)
+        decided = self.ledger.finish(run.batch(), self._host, self._host.fold)
         host = self.state.position.host
         assert decided.state.sequence == host.sequence, "host and log disagree on the sequence"
         assert decided.state.previous == host.previous, "host and log disagree on the chain"
-        offsets = [
-            offset
-            for offset, value in zip(run.offsets, run.values, strict=True)
-            if (head := wire.head(value)) and head.kind is Kind.OUTCOME
-        ]
-        self.ledger.apply(decided, offsets, self.state)
+        for (offset, mark), change in zip(run.marks, decided.marks, strict=True):
+            self._check(offset, mark, add_digests(self.ledger.digests, change))
+        self.ledger.apply(decided, run.offsets, self.state)
         self._host.confirm(decided.state.sequence)
+        if run.marks:
+            self.ledger.expire_ids()
 
-    def _check(self, judged: Judged, offset: int) -> None:
+    def _check(self, offset: int, mark: Mapping[str, Any], ours: Mapping[int, int]) -> None:
         """Compare this replica's digests with the owner's at its mark."""
-        theirs = {entry["table"]: entry["digest"] for entry in judged.fields["digests"]}
-        ours = self.ledger.digests
+        theirs = {entry["table"]: entry["digest"] for entry in mark["digests"]}
         if theirs != ours:
             tables = sorted(t for t in {*theirs, *ours} if theirs.get(t) != ours.get(t))
             raise StoreError(
                 "E1205",
                 f"the digests of tables {tables} differ from the owner's at sequence "
-                f"{self.state.position.host.sequence}",
+                f"{mark['sequence']}",
                 "Keep the folder for analysis and let the partition rebuild from the log",
                 offset=offset,
             )
+
+
+@dataclass(slots=True)
+class Run:
+    """What counts of what was read, to be folded in one go: spans of batches, as they were."""
+
+    spans: list[tuple[Batch, int, int]] = field(default_factory=list[tuple[Batch, int, int]])
+    offsets: list[int] = field(default_factory=list[int])  # of the outcomes
+    marks: list[tuple[int, dict[str, Any]]] = field(
+        default_factory=list[tuple[int, dict[str, Any]]]
+    )
+
+    def add(self, batch: Batch, start: int, end: int) -> None:
+        """Add records; what lies behind the last ones makes one span with them."""
+        if self.spans and self.spans[-1][0] is batch and self.spans[-1][2] == start:
+            start = self.spans.pop()[1]
+        self.spans.append((batch, start, end))
+
+    def batch(self) -> Batch:
+        """Return the records; a batch of which all count is returned as it is."""
+        batch, start, end = self.spans[0]
+        if len(self.spans) == 1 and end - start == len(batch):
+            return batch
+        joined = Batch()
+        for batch, start, end in self.spans:
+            joined.extend(batch, start, end)
+        return joined
 
 
 def _declared(application: Application) -> set[int]:

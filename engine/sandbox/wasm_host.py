@@ -17,7 +17,7 @@ from engine import wire
 from engine.application import Application, rows
 from engine.application.generations import Views
 from engine.limits import MISSING_ROWS_MAX
-from engine.model import Batch, Decided, Input, Position, Reply, ReplyTo
+from engine.model import Batch, Chain, Decided, Input, Position, Reply, ReplyTo
 from engine.replies import reply_of
 from engine.sandbox import plans
 from engine.sandbox.host_guests import Guests
@@ -41,6 +41,7 @@ class WasmHost(PythonHost):
         self._held = HostRows(self._door)
         super().__init__(guests, held=(self._held, HostIds(self._door)))
         self._tables: list[int] = []  # of the digests that the fast lane counts
+        self._sent: Batch | None = None  # what `chained` has sent, to be folded next
         self._written = frozenset[int]()  # tables of the views that are kept here
         self._noted: dict[str, int] = {}
         self._note()
@@ -104,6 +105,19 @@ class WasmHost(PythonHost):
         self._note()
         return decided
 
+    def chained(self, batch: Batch, at: int, epoch: int, sequence: int, previous: int) -> Chain:
+        """Return how many records plainly count; what the batch is folded from is sent with it."""
+        if not self._tables:
+            return Chain()
+        if self._sent is not batch:
+            self._send(batch, _values(batch))
+            self._sent = batch
+        box = self._door.box()
+        box.size, box.epoch, box.first, box.second = at, epoch, sequence, previous
+        count = self._door.call("chain") & _NONE
+        box = self._door.box()
+        return Chain(count, box.second, box.first)
+
     def fold(self, batch: Batch) -> Decided:
         """Fold counting Outcome and Mark records, confirmed by being read. No budget, no limits."""
         if not self._tables or not batch:
@@ -159,11 +173,16 @@ class WasmHost(PythonHost):
         self, name: str, batch: Batch, run: Pass, take: Callable[[Pass, Batch], None]
     ) -> Decided:
         door = self._door
-        door.put_batch(_columns(batch))
+        if name == "decide":
+            self._send(batch, _columns(batch))
+        elif self._sent is batch:
+            door.call("batch")
+        else:
+            self._send(batch, _values(batch))
+        self._sent = None
         box = door.box()
-        box.count, box.epoch, box.now_ms = len(batch), self._epoch, run.now_ms
+        box.epoch, box.now_ms = self._epoch, run.now_ms
         put_state(box.state, self._state)
-        door.call("batch")
         status = LEFT
         while status != FINISHED:
             status = door.run(name)
@@ -174,6 +193,12 @@ class WasmHost(PythonHost):
             elif status == FINISHED and len(run.missing) >= MISSING_ROWS_MAX:
                 break
         return self._finish(run)
+
+    def _send(self, batch: Batch, columns: bytes) -> None:
+        door = self._door
+        door.put_batch(columns)
+        door.box().count = len(batch)
+        door.call("batch")
 
     def _slow(self, name: str, run: Pass, batch: Batch) -> None:
         """Let the slow lane deal with the command at hand, then let the fast lane go on."""
@@ -268,17 +293,23 @@ class WasmHost(PythonHost):
 
     def _finish(self, run: Pass) -> Decided:
         """Undo what was only guessed; return what is finished, with all rows that have changed."""
+        run.decided.digests = self._digests_so_far(run)
         decided = self._end(run)
         decided.rows = self._changed_rows()
+        return decided
+
+    def _digests_so_far(self, run: Pass) -> dict[int, int]:
+        """Return what both lanes have added."""
         box, read = self._door.box(), self._door.memory.read
         count = len(self._tables)
         touched = read(box.digests_touched, count)
         sums = array("q", read(box.digests, 8 * count))
+        digests = super()._digests_so_far(run)
         for table, difference in zip(
             compress(self._tables, touched), compress(sums, touched), strict=True
         ):
-            decided.digests[table] = wire.signed64(decided.digests.get(table, 0) + difference)
-        return decided
+            digests[table] = digests.get(table, 0) + difference
+        return digests
 
     def _changed_rows(self) -> dict[bytes, bytes | None]:
         door, found = self._door, dict[bytes, bytes | None]()
@@ -316,6 +347,15 @@ def _columns(batch: Batch) -> bytes:
             *filter(None, keys),
             *filter(None, values),
         )
+    )
+
+
+def _values(batch: Batch) -> bytes:
+    """Return the same without what a fold doesn't look at: offsets, times and keys."""
+    values, count = batch.values, len(batch)
+    lengths = array("I", [_NONE if value is None else len(value) for value in values])
+    return b"".join(
+        (bytes(16 * count), b"\xff" * 4 * count, lengths.tobytes(), *filter(None, values))
     )
 
 

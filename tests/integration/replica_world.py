@@ -10,6 +10,7 @@ from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Phase, Reply
 from engine.partition.replica import Identity, Replica
+from engine.ports import StateHost
 from engine.simulator.applications import ledger
 from engine.simulator.clocks import WorldClock
 from engine.simulator.disks import MemoryObjects
@@ -39,6 +40,7 @@ class ReplicaWorld:
         identity: Identity,
         store: MemoryStore | None,
         records_min: int = limits.BUILD_RECORDS_MIN,
+        host: StateHost | None = None,
     ) -> Replica:
         replica = build_replica(
             identity,
@@ -46,7 +48,7 @@ class ReplicaWorld:
             store or MemoryStore(),
             self.content,
             replies=self,
-            host=python_host(),
+            host=host or python_host(),
             clock=self.clock,
             random=self.random,
             observer=NoObserver(),

@@ -27,10 +27,16 @@ from engine.sandbox import host_steps
 from engine.sandbox.host_apply import Rejection
 from engine.sandbox.host_dedup import DedupWindow
 from engine.sandbox.python import PythonHost
+from engine.sandbox.wasm_host import WasmHost
 from engine.wire import Kind
 
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
+
+
+def _let_python_judge(patch: Patch) -> None:
+    """Take away the shortcut for outcomes that plainly count, so that a bug is everywhere."""
+    patch.setattr(WasmHost, "chained", PythonHost.chained)
 
 
 def equal_epochs_count(patch: Patch) -> None:
@@ -62,6 +68,7 @@ def an_older_epoch_counts(patch: Patch) -> None:
 
 def any_epoch_counts(patch: Patch) -> None:
     """F2: a record counts whatever its epoch."""
+    _let_python_judge(patch)
     original = LogState._refused
 
     def refused(self: LogState, head: Any) -> Any:
@@ -72,6 +79,7 @@ def any_epoch_counts(patch: Patch) -> None:
 
 def any_sequence_counts(patch: Patch) -> None:
     """F3: an outcome counts wherever it lies in its epoch, and on whatever past."""
+    _let_python_judge(patch)
     refused, judge = LogState._refused, LogState._judge_outcome
 
     def refuse(self: LogState, head: Any) -> Any:
@@ -89,6 +97,7 @@ def any_sequence_counts(patch: Patch) -> None:
 
 def any_past_counts(patch: Patch) -> None:
     """The chain: an outcome counts on whatever outcome it was decided."""
+    _let_python_judge(patch)
     judge = LogState._judge_outcome
 
     def outcome(self: LogState, value: bytes, head: Any) -> Any:
@@ -111,6 +120,7 @@ def marks_count_anywhere(patch: Patch) -> None:
 
 def a_hole_stops_readers(patch: Patch) -> None:
     """F3 as a stop: a record above the next one ends the reading for good."""
+    _let_python_judge(patch)
     original = LogState.judge
 
     def judge(self: LogState, offset: int, value: bytes | None, leader_epoch: int = -1) -> Any:
@@ -160,6 +170,7 @@ def a_log_is_known_by_its_length(patch: Patch) -> None:
 
 def a_record_behind_released_counts(patch: Patch) -> None:
     """R6: who has released may go on."""
+    _let_python_judge(patch)
     original = LogState._refused
 
     def refused(self: LogState, head: Any) -> Any:

@@ -29,6 +29,7 @@ bool work_load(Work *work, Row *row, const RecordType *record, const ViewType *v
 u8 *record_key(const RecordType *type, i64 root, i64 id, u32 *length);
 void space_kind(const CommandType *command);
 static bool same(Text text, Span known);
+void chain_begin(u32 first_value);
 void to_guest(u32 to, const void *from, u32 length);
 void from_guest(void *to, u32 from, u32 length);
 void guest_reset(const Guest *guest);
@@ -96,6 +97,7 @@ EXPORT("batch") void batch_begin(void)
         u32 length = columns.key_lengths[i];
         columns.value_at += length == NONE ? 0 : length;
     }
+    chain_begin(columns.value_at);
     m->at = m->guessing = m->done = 0;
     m->missing = m->missing_used = 0;
     rows_changed_begin();
@@ -118,6 +120,8 @@ static void step(const Item *item)
     columns.value_at += item->value_length;
     mailbox.at++;
 }
+
+#include "chain.c"
 
 /* Skip the one that the slow lane has dealt with. */
 EXPORT("skip") void skip(void)
