@@ -57,22 +57,26 @@ class NoObserver:
         """Do nothing."""
 
 
-def python_host(store: PartitionStore | None = None) -> StateHost:
+def python_host(
+    store: PartitionStore | None = None, cache_bytes_max: int = limits.ROW_CACHE_BYTES_MAX
+) -> StateHost:
     """Return a plain Python state host; with a store, it reads missing rows by itself."""
-    return PythonHost(load_guests, StoreReader(store) if store else None)
+    reader = StoreReader(store) if store else None
+    return PythonHost(load_guests, reader, cache_bytes_max=cache_bytes_max)
 
 
-def wasm_host() -> StateHost:
+def wasm_host(cache_bytes_max: int = limits.ROW_CACHE_BYTES_MAX) -> StateHost:
     """Return a state host in WASM, which serves extensions in WASM only."""
-    return WasmHost(load_guests)
+    return WasmHost(load_guests, cache_bytes_max)
 
 
 def make_host(settings: Settings, application: Application, store: PartitionStore) -> StateHost:
     """Return the state host that the settings name; extensions in Python need the Python host."""
     kinds = {extension.kind for extension in application.extensions.values()}
+    share = _half_of_caches(settings) // application.partitions
     if settings.host == "wasm" and kinds == {"wasm"}:
-        return wasm_host()
-    return python_host(store)
+        return wasm_host(share)
+    return python_host(store, share)
 
 
 def build_replica(  # noqa: PLR0913 - the composition root names every part once
@@ -151,8 +155,14 @@ def places(settings: Settings, application: str, base: Path, memory: StoreMemory
     )
 
 
-def _memory(application: Application) -> StoreMemory:
-    return StoreMemory(stores=application.partitions)
+def _half_of_caches(settings: Settings) -> int:
+    """Return what the state hosts may have for rows; the stores have as much."""
+    return settings.cache_mb * 1024 * 1024 // 2
+
+
+def _memory(settings: Settings, application: Application) -> StoreMemory:
+    half_bytes = _half_of_caches(settings)
+    return StoreMemory(half_bytes, half_bytes // 2, application.partitions)
 
 
 class Engine:
@@ -183,7 +193,7 @@ class Engine:
         if settings.snapshots.url:
             objects = functools.partial(open_objects, settings.snapshots.url, self.application.name)
             connections.logs = ArchivedLogs(connections.logs, objects)
-        clock, random, memory = SystemClock(), SystemRandom(), _memory(self.application)
+        clock, random, memory = SystemClock(), SystemRandom(), _memory(settings, self.application)
         traces = make_traces(settings.otel.endpoint, settings.otel.sample_ratio, name, clock.now_ms)
         stores = Stores(places(settings, self.application.name, base, memory), clock, random)
         gate = Gate(connections.logs.commands, connections.logs.replies)

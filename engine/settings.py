@@ -174,6 +174,13 @@ class Settings(BaseSettings):
         "wasm",
         description="State host that runs extensions; python, the plain one, runs those in Python",
     )
+    cache_mb: int = Field(
+        512,
+        ge=16,
+        le=1_048_576,
+        description="Memory for rows that all partitions share: one half in the state hosts, the "
+        "other in the stores",
+    )
     force_deploy: bool = Field(
         default=False, description="Deploy without waiting until every node has loaded it"
     )

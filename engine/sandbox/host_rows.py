@@ -28,6 +28,9 @@ from engine.sandbox.host_values import UNKNOWN, Row, Unknown
 
 RowMap = dict[bytes, "bytes | None"]
 
+# What Python takes for a cached row besides its bytes: two objects and the place in the cache.
+_ROW_BYTES = 200
+
 
 @dataclass(slots=True)
 class Unconfirmed:
@@ -180,6 +183,11 @@ class Rows:
         """Return how many outcomes wait to be confirmed."""
         return len(self._unconfirmed)
 
+    @property
+    def size_bytes(self) -> int:
+        """Return how much memory the cached rows take, about."""
+        return self._cache_bytes
+
     def __len__(self) -> int:
         """Return how many rows are held."""
         return len(self._cache) + len(self._overlay)
@@ -206,7 +214,7 @@ class Rows:
 
 
 def _size(key: bytes, value: bytes | None) -> int:
-    return len(key) + (len(value) if value else 0)
+    return _ROW_BYTES + len(key) + (len(value) if value else 0)
 
 
 class RowCodec:

@@ -14,7 +14,7 @@ from engine import wire
 from engine.application import Application, rows
 from engine.application.generations import Views
 from engine.errors import ApplicationError, Code, LogError
-from engine.limits import MISSING_ROWS_MAX, OUTCOME_BYTES_MAX
+from engine.limits import MISSING_ROWS_MAX, OUTCOME_BYTES_MAX, ROW_CACHE_BYTES_MAX
 from engine.model import Batch, Chain, Decided, Duplicate, HostState, Input, Position, Reply
 from engine.sandbox import host_input, host_steps
 from engine.sandbox.host_apply import Effects, Rejection
@@ -54,6 +54,7 @@ class PythonHost:
         guests: Callable[[Application], Guests],
         reader: Reader | None = None,
         held: tuple[RowStore, IdWindow] | None = None,
+        cache_bytes_max: int = ROW_CACHE_BYTES_MAX,
     ) -> None:
         self._load = guests
         self._partition = 0
@@ -61,7 +62,10 @@ class PythonHost:
         self._in_force: InForce | None = None
         self._rows: RowStore
         self._dedup: IdWindow
-        self._rows, self._dedup = held or (Rows(reader), DedupWindow())
+        self._rows, self._dedup = held or (
+            Rows(reader, cache_bytes_max=cache_bytes_max),
+            DedupWindow(),
+        )
         self._state = HostState()
         self._confirmed: HostState | None = None
         self._counters = dict.fromkeys(_COUNTERS, 0)
@@ -176,6 +180,7 @@ class PythonHost:
         return {
             **self._counters,
             "rows_held": len(self._rows),
+            "rows_bytes": self._rows.size_bytes,
             "outcomes_unconfirmed": self._rows.unconfirmed,
             "ids_remembered": len(self._dedup),
         }

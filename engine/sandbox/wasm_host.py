@@ -16,7 +16,7 @@ from typing import Any
 from engine import wire
 from engine.application import Application, rows
 from engine.application.generations import Views
-from engine.limits import MISSING_ROWS_MAX
+from engine.limits import MISSING_ROWS_MAX, ROW_CACHE_BYTES_MAX
 from engine.model import Batch, Chain, Decided, Input, Position, Reply, ReplyTo
 from engine.replies import reply_of
 from engine.sandbox import plans
@@ -36,9 +36,13 @@ _PAGE = re.compile(re.escape(rows.table_prefix(rows.TABLE_PAGES)))
 class WasmHost(PythonHost):
     """Implements `ports.StateHost`. `guests` loads extensions for the slow lane."""
 
-    def __init__(self, guests: Callable[[Application], Guests]) -> None:
+    def __init__(
+        self,
+        guests: Callable[[Application], Guests],
+        cache_bytes_max: int = ROW_CACHE_BYTES_MAX,
+    ) -> None:
         self._door = Door()
-        self._held = HostRows(self._door)
+        self._held = HostRows(self._door, cache_bytes_max)
         super().__init__(guests, held=(self._held, HostIds(self._door)))
         self._tables: list[int] = []  # of the digests that the fast lane counts
         self._sent: Batch | None = None  # what `chained` has sent, to be folded next
@@ -159,6 +163,7 @@ class WasmHost(PythonHost):
         waiting = self._rows.unconfirmed
         self._noted = {
             "rows_held": held,
+            "rows_bytes": self._rows.size_bytes,
             "outcomes_unconfirmed": waiting,
             "ids_remembered": ids,
         }

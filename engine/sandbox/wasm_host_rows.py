@@ -43,8 +43,10 @@ def put_state(state: State, value: HostState) -> None:
 class HostRows:
     """Stands in for `host_rows.Rows`."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, cache_bytes_max: int) -> None:
         self._door = door
+        door.box().first = cache_bytes_max
+        door.call("bound")
         self._ranges: dict[bytes, list[Pair]] = {}
         self.application = 0
 
@@ -154,6 +156,11 @@ class HostRows:
     def __len__(self) -> int:
         """Return how many rows are held."""
         return self._door.call("held") & 0xFFFFFFFF
+
+    @property
+    def size_bytes(self) -> int:
+        """Return how much memory they take."""
+        return self._door.call("held_bytes")
 
     def _send(
         self,

@@ -78,6 +78,7 @@ _PARTITION = (
     ("host_left", "host_left", _COUNTER, "What the fast lane left to the slow one"),
     ("host_misses", "host_missed_rows", _COUNTER, "Rows that had to be read from the store"),
     ("host_rows_held", "host_held_rows", _GAUGE, "Rows in the state host's cache"),
+    ("host_rows_bytes", "host_held_bytes", _GAUGE, "Memory that those rows take"),
     ("host_outcomes_unconfirmed", "host_unconfirmed_outcomes", _GAUGE, "Decided, not confirmed"),
     ("host_ids_remembered", "host_remembered_ids", _GAUGE, "Command ids in the dedup window"),
 )

@@ -10,6 +10,7 @@ from dataclasses import replace
 import host_world
 import pytest
 from host_world import (
+    BOUNDED,
     HOSTS,
     NAMING,
     START_MS,
@@ -620,6 +621,20 @@ def test_fold_gives_the_rows_digests_and_state_that_decide_gave(world, make_host
     assert other.rows() == world.rows()
     assert other.ledger.digests == world.ledger.digests == digests_of(world.rows())
     assert other.ledger.position.host == world.ledger.position.host
+
+
+@pytest.mark.parametrize("name", sorted(BOUNDED))
+def test_a_small_cache_holds_less_and_changes_nothing_else(name):
+    world, small = (
+        World(lambda _, bytes_=bytes_: BOUNDED[name](bytes_)) for bytes_ in (1 << 20, 1)
+    )
+    for each in (world, small):
+        history(each)
+    assert small.rows() == world.rows()
+    assert small.log == world.log
+    assert world.host.statistics()["rows_held"] > 10
+    assert small.host.statistics()["rows_held"] == 0
+    assert small.host.statistics()["rows_bytes"] == 0
 
 
 def test_who_has_folded_decides_on(world, make_host):

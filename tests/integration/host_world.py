@@ -34,6 +34,11 @@ HOSTS = {
     **NAMING,
     "python reading": lambda store: PythonHost(load_guests, StoreReader(store)),
 }
+# The same of the bytes that the rows they hold may take.
+BOUNDED = {
+    "python": lambda cache_bytes_max: PythonHost(load_guests, cache_bytes_max=cache_bytes_max),
+    "wasm": lambda cache_bytes_max: WasmHost(load_guests, cache_bytes_max),
+}
 START_MS = 1_700_000_000_000
 PARTITIONS = 4
 

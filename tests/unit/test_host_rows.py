@@ -39,11 +39,12 @@ def test_the_least_recently_used_rows_go_first_and_never_unconfirmed_ones():
 
 
 def test_the_cache_has_a_bound_in_bytes():
-    rows = Rows(cache_bytes_max=30)
+    rows = Rows(cache_bytes_max=2 * 200 + 30)
     rows.provide(b"a", b"x" * 19)
     rows.provide(b"b", b"x" * 9)
     rows.confirm(0)
     assert rows.get(b"a") == b"x" * 19
+    assert rows.size_bytes == 2 * 200 + 30
     rows.change_confirmed({b"b": b"x" * 10})
     rows.confirm(0)
     assert rows.get(b"a") is UNKNOWN
@@ -138,7 +139,7 @@ STEPS = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(STEPS)
 def test_it_agrees_with_plain_dictionaries(steps):
-    rows, stored, pending, sequence = Rows(cache_max=1, cache_bytes_max=4), {}, [], 0
+    rows, stored, pending, sequence = Rows(cache_max=1, cache_bytes_max=204), {}, [], 0
     for step, key, value in steps:
         if step == "provide":
             rows.provide(key, stored.get(key))

@@ -230,6 +230,8 @@ EXPORT("settle") void settle(void) { guess_end(); }
 EXPORT("confirm") u32 confirm(void) { return rows_confirm(mailbox.first, &mailbox.before); }
 EXPORT("discard") void discard(void) { rows_discard(); }
 EXPORT("clear") void clear_rows(void) { rows_clear(); }
+EXPORT("bound") void bound(void) { rows_bound((u64)mailbox.first); }
+EXPORT("held_bytes") u64 held_bytes(void) { return rows_bytes(); }
 EXPORT("held") u32 held(void) { return rows_held(); }
 EXPORT("unconfirmed") u32 unconfirmed(void) { return rows_unconfirmed(); }
 

@@ -165,7 +165,9 @@ void rows_discard(void);
 void rows_clear(void);
 void rows_changed_begin(void);                      /* a new batch: nothing is listed */
 u32 rows_changed_write(Writer *w, u32 from);        /* how many from there on had room */
+void rows_bound(u64 bytes);       /* of what may be evicted, between batches */
 u32 rows_held(void);
+u64 rows_bytes(void);
 u32 rows_unconfirmed(void);
 /* The next row below a prefix that has changed since the last confirmation, from place *at on (0:
  * all); NULL = no more. Some come twice. */

@@ -15,7 +15,7 @@ Value absent_;
 
 static Row **buckets;
 static u32 bucket_count, row_count, hand;
-static u64 row_bytes;
+static u64 row_bytes, row_bytes_max = ROW_CACHE_BYTES_MAX; /* all that rows take, values too */
 
 static Journal *journal;
 static u64 journal_first, journal_end, journal_room; /* positions only grow; slot = position % room */
@@ -48,7 +48,7 @@ static u32 value_size(const Value *value) { return (u32)sizeof(Value) + value->l
 static void value_drop(Value *value)
 {
     if (!value || value == ABSENT) return;
-    row_bytes -= value->length;
+    row_bytes -= value_size(value);
     drop(value, value_size(value));
 }
 
@@ -59,7 +59,7 @@ static Value *value_new(const u8 *data, u32 length, u64 hash, bool hashed)
     value->hashed = hashed;
     value->length = length;
     copy(value->bytes, data, length);
-    row_bytes += length;
+    row_bytes += value_size(value);
     return value;
 }
 
@@ -107,7 +107,7 @@ static Row *row_get(const u8 *key, u32 length, u32 hash)
     copy(row->key, key, length);
     *place = row;
     row_count++;
-    row_bytes += length;
+    row_bytes += row_size(row);
     return row;
 }
 
@@ -118,7 +118,7 @@ static void row_remove(Row *row)
     *place = row->next;
     value_drop(row->value);
     row_count--;
-    row_bytes -= row->key_length;
+    row_bytes -= row_size(row);
     drop(row, row_size(row));
 }
 
@@ -251,7 +251,7 @@ static void evict(void)
 {
     /* Two rounds at most: the first takes marks away, the second finds them gone. */
     for (u32 steps = 2 * bucket_count; steps; steps--) {
-        if (row_count <= ROW_CACHE_MAX && row_bytes <= ROW_CACHE_BYTES_MAX) return;
+        if (row_count <= ROW_CACHE_MAX && row_bytes <= row_bytes_max) return;
         hand = (hand + 1) & (bucket_count - 1);
         for (Row *row = buckets[hand], *next; row; row = next) {
             next = row->next;
@@ -355,5 +355,7 @@ Row *rows_next_changed(u64 *at, const u8 *prefix, u32 length)
     return NULL;
 }
 
+void rows_bound(u64 bytes) { row_bytes_max = bytes; }
 u32 rows_held(void) { return row_count; }
+u64 rows_bytes(void) { return row_bytes; }
 u32 rows_unconfirmed(void) { return (u32)(outcomes_end - outcomes_first); }
