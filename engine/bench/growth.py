@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import limits, wire
 from engine.application import rows
 from engine.bench import bank, places
 from engine.bench.nodes import Nodes
+from engine.model import HostState, Position
 from engine.store.rocks import RocksStore, StoreMemory
 
 ROWS = (10_000, 1_000_000, 10_000_000)
@@ -19,6 +21,7 @@ CHOICES = {"uniform": bank.uniform, "zipf": bank.zipf}
 NODE = "node-1"
 WARM_SHARE = 0.2
 _CHUNK = 5_000
+_SEEDED = 1  # the sequence that a seeded store is at: at 0 it would be taken for empty
 _APPLICATION = 1  # the index under which a new log's first application comes into force
 
 
@@ -53,8 +56,9 @@ def _case(asked: Asked, accounts: int, choice: str) -> dict[str, Any]:
         place.load(workload.credits(asked.commands, CHOICES[choice](accounts)))
         with Nodes(place, asked.folder, workload.partitions, 1, asked.host) as nodes:
             nodes.wait_owned()
-            nodes.wait_outcomes(asked.commands)
-            window = nodes.window(int(asked.commands * WARM_SHARE), asked.commands)
+            total = asked.commands + workload.partitions * _SEEDED
+            nodes.wait_outcomes(total)
+            window = nodes.window(int(total * WARM_SHARE), total)
             nodes.check_accepted()
     return {
         "rows": accounts,
@@ -71,7 +75,10 @@ def seed(place: places.Place, workload: bank.Bank) -> None:
     base = place.folder / "data" / name
     base = base / "nodes" / NODE if place.kind == "kafka" else base / "stores"
     stores = [RocksStore(base / str(at), memory) for at in range(workload.partitions)]
-    waiting: list[list[tuple[bytes, bytes | None]]] = [[] for _ in stores]
+    position = wire.encode_position(Position(host=HostState(sequence=_SEEDED)), limits.FORMAT)
+    waiting: list[list[tuple[bytes, bytes | None]]] = [
+        [(rows.POSITION_KEY, position)] for _ in stores
+    ]
     try:
         for partition, account in _accounts(workload):
             waiting[partition] += account
