@@ -316,7 +316,7 @@ class HttpClient:
                 # A rejected outcome has a sequence like any other; a problem has none.
                 if told.get("sequence"):
                     place = (told["partition"], told["sequence"], told["workspace_sequence"])
-                    code = "" if response.status_code == httpx.codes.OK else told["code"]
+                    code = "" if response.is_success else told["code"]
                     return Answer(*place, code)
                 if response.status_code not in {429, 503}:
                     self._book.fault(f"POST {path}: {response.status_code} {response.text[:300]}")

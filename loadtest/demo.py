@@ -13,7 +13,7 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,15 @@ def load(target: "demo_targets.Target", month: int | None) -> None:
     )
 
 
+def have_same_totals(ours: dict[Any, Any], theirs: Mapping[Any, flights.Totals]) -> bool:
+    """Return whether the same keys have the same sums."""
+    return ours.keys() == theirs.keys() and all(
+        ours[key][column] == value
+        for key, totals in theirs.items()
+        for column, value in vars(totals).items()
+    )
+
+
 async def compare(url: str, month: int | None) -> list[str]:
     """Compare every aircraft's views with sums made from the raw data; return the differences."""
     wanted = flights.expected(month)
@@ -136,12 +145,7 @@ async def compare(url: str, month: int | None) -> list[str]:
                 ("by_day", days, aircraft.by_day),
                 ("by_route", routes, aircraft.by_route),
             ):
-                same = ours.keys() == theirs.keys() and all(
-                    ours[key][column] == value
-                    for key, totals in theirs.items()
-                    for column, value in vars(totals).items()
-                )
-                if not same:
+                if not have_same_totals(ours, theirs):
                     different.append(f"{workspace}: {name}")
             if not matches(status, [aircraft.status()]):
                 different.append(f"{workspace}: status")

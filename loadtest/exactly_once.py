@@ -19,11 +19,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fastavro
 import httpx
 from confluent_kafka import Producer
+from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from loadtest.nodes import LocalNodes, partita
 
@@ -86,10 +87,10 @@ class Client:
         }
 
     @staticmethod
-    def _schema(path: Path) -> tuple[object, bytes]:
+    def _schema(path: Path) -> tuple[Any, bytes]:
         raw = json.loads(path.read_text())
-        canonical = fastavro.schema.to_parsing_canonical_form(raw)
-        mark = bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
+        canonical = to_parsing_canonical_form(raw)
+        mark = bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
         return fastavro.parse_schema(raw, named_schemas={}), mark
 
     def send(self, account: str, command: str, args: dict[str, object]) -> None:
@@ -216,7 +217,7 @@ def differences(nodes: LocalNodes, model: Model) -> list[str]:
             answer = http.get(f"/v1/workspaces/{account}/records/account/0")
             record = answer.json()
             held = record.get("fields", record).get("balance")
-            if answer.status_code != httpx.codes.OK or held != balance:
+            if not answer.is_success or held != balance:
                 found.append(f"{account} holds {held}, the model says {balance}")
     return found[:20]
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -166,24 +166,25 @@ class LocalNodes:
 
     def await_owners(self) -> None:
         """Wait until every partition has an owner."""
-        deadline = time.monotonic() + READY_S
-        while len(self.owners()) < self.partitions:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not every partition has an owner; see {self.data}/*.log")
-            time.sleep(POLL_S)
+        self._await(lambda: len(self.owners()) == self.partitions, "a partition has no owner")
 
     def await_answers(self, name: str) -> None:
         """Wait until a node that was just started answers over HTTP."""
+        self._await(lambda: self._answers(name), f"{name} does not answer")
+
+    def _answers(self, name: str) -> bool:
+        try:
+            httpx.get(f"{self.url(name)}/v1/partitions", timeout=5)
+        except httpx.TransportError:
+            return False
+        return True
+
+    def _await(self, done: Callable[[], bool], problem: str) -> None:
         deadline = time.monotonic() + READY_S
-        while True:
-            try:
-                httpx.get(f"{self.url(name)}/v1/partitions", timeout=5)
-            except httpx.TransportError:
-                if time.monotonic() > deadline:
-                    raise SystemExit(f"{name} does not answer; see {self.data}/*.log") from None
-                time.sleep(POLL_S)
-            else:
-                return
+        while not done():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{problem}; see {self.data}/*.log")
+            time.sleep(POLL_S)
 
     def decided(self) -> int:
         """Return how many outcomes the owners have applied."""

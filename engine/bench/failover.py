@@ -25,6 +25,7 @@ from engine.bench.bank import Sendable
 from engine.bench.places import KafkaPlace
 from engine.bench.probes import Load, Outcomes, Reads
 from engine.bench.serving import Served
+from engine.bench.waiting import await_
 from engine.errors import ConfigError
 from engine.log.kafka.local import LocalKafka
 from engine.settings import Settings
@@ -128,13 +129,11 @@ class Bench:
     def fill(self) -> None:
         """Fill boxes until there is as much state as asked for, and every touched box is there."""
         nodes, count = self._nodes, self._asked.state_mb * 1_000_000 // BOX_BYTES
-        nodes.await_(
-            lambda: len(nodes.owners()) == self._partitions, "every partition owned", READY_S
-        )
+        await_(lambda: len(nodes.owners()) == self._partitions, "every partition owned", READY_S)
         self._place.load(self._fills(count))
         self._place.load(self._touches(TOUCHED))
         total = count + TOUCHED
-        nodes.await_(
+        await_(
             lambda: sum(nodes.sequences().values()) >= total, f"{total} boxes filled", READY_S * 4
         )
 
@@ -149,7 +148,7 @@ class Bench:
 
     def _round(self, number: int, outcomes: Outcomes) -> Round:
         nodes = self._nodes
-        nodes.await_(self._steady, "every partition owned, and stood by for", READY_S)
+        await_(self._steady, "every partition owned, and stood by for", READY_S)
         time.sleep(STEADY_S)
         owners = nodes.owners()
         victims = sorted(set(owners.values()))
@@ -163,7 +162,7 @@ class Bench:
             back = self._hurt(victim)
             if self._asked.fault == "term":
                 nodes.ended(victim)
-            nodes.await_(lambda: outcomes.moved(owned, since, SETTLED_S), "an owner again", BACK_S)
+            await_(lambda: outcomes.moved(owned, since, SETTLED_S), "an owner again", BACK_S)
             gap_ms = outcomes.longest_ms(owned, since)
             parts_ms = outcomes.parts_ms(owned, at_ms)
         back()
@@ -178,10 +177,10 @@ class Bench:
             others = [nodes.url(other) for other in nodes.names if other != name]
             with Reads(others, self._box_in(0)) as reads:
                 self._hurt(name)()
-                nodes.await_(self._steady, "every partition owned, and stood by for", READY_S)
+                await_(self._steady, "every partition owned, and stood by for", READY_S)
             read_gap_ms = max(read_gap_ms, reads.longest_ms)
         later = outcomes.mark()
-        nodes.await_(lambda: outcomes.moved(everything, later, SETTLED_S), "an owner again", BACK_S)
+        await_(lambda: outcomes.moved(everything, later, SETTLED_S), "an owner again", BACK_S)
         gap_ms = outcomes.longest_ms(everything, since)
         return Round(gap_ms, round(read_gap_ms, 1), self._partitions)
 

@@ -5,13 +5,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import orjson
 
 from engine.bench.places import Place
+from engine.bench.waiting import await_
 from engine.errors import UnavailableError
 
 READY_S = 120.0
@@ -126,7 +126,7 @@ class Nodes:
 
     def wait_owned(self) -> None:
         """Wait until every partition has an owner here."""
-        self._wait(lambda: len(self.sequences()) == self._partitions, "own all partitions", READY_S)
+        await_(lambda: len(self.sequences()) == self._partitions, "all partitions owned", READY_S)
 
     def wait_outcomes(self, total: int, of: str = "owned") -> None:
         """Wait until there are so many outcomes; give up when none comes for a while."""
@@ -144,13 +144,6 @@ class Nodes:
         rejected = sum(worker.ask()["rejected"] for worker in self.workers)
         if rejected:
             raise UnavailableError("E1402", f"{rejected} commands were rejected, none should be")
-
-    def _wait(self, done: Callable[[], bool], what: str, most_s: float) -> None:
-        deadline_s = time.monotonic() + most_s
-        while not done():
-            if time.monotonic() > deadline_s:
-                raise UnavailableError("E1402", f"the nodes didn't {what} in {most_s:.0f} s")
-            time.sleep(_POLL_S)
 
     def window(self, first: int, last: int, of: str = "owned") -> Window:
         """Return what happened from the first moment with `first` outcomes to that with `last`.

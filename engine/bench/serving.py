@@ -6,19 +6,16 @@ Owns processes and nothing of what they do; every one it has started is ended wi
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
-from engine.errors import UnavailableError
 from engine.log.kafka.processes import HOST, free_ports
 
 STOP_S = 30.0
 ASK_S = 2.0
-POLL_S = 0.05
 
 
 class Served:
@@ -108,11 +105,3 @@ class Served:
                     sequence = entry["statistics"]["sequence"]
                     found[partition] = max(found.get(partition, 0), sequence)
         return found
-
-    def await_(self, done: Callable[[], bool], what: str, most_s: float) -> None:
-        """Wait until something is so; E1402 if it isn't in time."""
-        deadline_s = time.monotonic() + most_s
-        while not done():
-            if time.monotonic() > deadline_s:
-                raise UnavailableError("E1402", f"{what} is not so after {most_s:.0f} s")
-            time.sleep(POLL_S)

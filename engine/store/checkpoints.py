@@ -104,17 +104,21 @@ class PartitionFolder:
 
     def checkpoint(self, store: PartitionStore) -> FolderFiles:
         """Copy the store into hard links; the last such copy stays until `keep` says so."""
-        folder = self._beside("checkpoint.new")
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        except OSError as fault:
-            raise unwritable(folder, fault) from fault
+        self._emptied("checkpoint.new")
         store.checkpoint(self.copied)
         present = {path.stat().st_ino for path in self.copied.glob("*.sst")}
         for key in [key for key in self._hashes if key[2] not in present]:
             del self._hashes[key]
         return FolderFiles(self.copied, self._hashes)
+
+    def _emptied(self, name: str) -> Path:
+        folder = self._beside(name)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        except OSError as fault:
+            raise unwritable(folder, fault) from fault
+        return folder
 
     def look(self) -> StoreView:
         """Open the newest copy to read it."""
@@ -141,13 +145,7 @@ class PartitionFolder:
 
     def restoring(self) -> FolderFiles:
         """Return an empty folder for a store in the making."""
-        folder = self._beside("restoring")
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        except OSError as fault:
-            raise unwritable(folder, fault) from fault
-        return FolderFiles(folder)
+        return FolderFiles(self._emptied("restoring"))
 
     def use_restored(self) -> None:
         """Let the store in the making, now whole, take the store's place."""
