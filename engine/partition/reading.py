@@ -176,10 +176,7 @@ class PartitionReader:
         application = self.application
         assert application is not None
         found = application.views[view]
-        whole = rows.workspace_prefix(found.table, workspace) + key
-        value = self._view.get(whole)
-        assert value is not None, "a row that was found is in the same picture"
-        return self._view_row(found, whole, value)
+        return self._view_row(found, *self._found(found.table, workspace, key))
 
     def view_rows(self, view: str, workspace: str, selection: Selection) -> Page:
         """Return a page of a view's rows, all at once; raises what `find_view_rows` does."""
@@ -223,10 +220,13 @@ class PartitionReader:
         application = self.application
         assert application is not None
         found = application.records[type_]
-        whole = rows.workspace_prefix(found.table, workspace) + key
+        return self._stored_record(found, *self._found(found.table, workspace, key))
+
+    def _found(self, table: int, workspace: str, key: bytes) -> tuple[bytes, bytes]:
+        whole = rows.workspace_prefix(table, workspace) + key
         value = self._view.get(whole)
-        assert value is not None, "a record that was found is in the same picture"
-        return self._stored_record(found, whole, value)
+        assert value is not None, "a row that was found is in the same picture"
+        return whole, value
 
     def _stored_record(self, type_: RecordType, key: bytes, value: bytes) -> StoredRecord:
         row, root, parent = rows.decode_value(value), 0, 0
