@@ -70,6 +70,7 @@ class Claiming:
         self._deploying = deploying
         self._random = random
         self._sent_ms = 0  # when the claim was, by this node's clock
+        self._offset_ms = 0  # of that clock from the monotonic one
 
     def start(self, follower: Follower, command_topic_id: str) -> None:
         """Append an Owner record of a higher epoch than any read."""
@@ -83,7 +84,12 @@ class Claiming:
         self._deploying.forget()
         self.count += 1
         self._sent_ms = self._clock.now_ms()
+        self._offset_ms = self._sent_ms - self._clock.monotonic_ms()
         self._sending.append(self.claim.value)
+
+    def clock_jumped_ms(self) -> int:
+        """Return how far this node's clock was set since the claim that showed it to be right."""
+        return self._clock.now_ms() - self._clock.monotonic_ms() - self._offset_ms
 
     def counts(self, follower: Follower) -> bool:
         """Return True while the own claim is the last one that counted."""

@@ -232,6 +232,11 @@ class Replica(Shown):
             return self._released(follower)
         if self.deploying.underway:
             return self._turn_met(follower)
+        jumped_ms = self._claiming.clock_jumped_ms()
+        if abs(jumped_ms) > limits.CLOCK_AHEAD_MS_MAX:
+            # Nothing is decided by it before another claim has held it against the log's.
+            self._end(follower, f"this node's clock jumped by {jumped_ms} ms", superseded=False)
+            return True
         try:
             moved = self._processor.tick()
         except (OwnershipLost, UnavailableError) as lost:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from engine.application import Application
 from engine.audit import Evidence, Parts, audit, outcomes, witness_of
+from engine.limits import CLOCK_AHEAD_MS_MAX
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import LogRecord
 from engine.partition.replica import Replica
@@ -11,6 +12,9 @@ from engine.simulator.workload import Clients
 from engine.wire import Outcome
 
 ENTRIES_MAX = 9
+# How far behind its record's append an outcome may say that it was decided: what a claim bears,
+# what an owner bears from then on, and what leaders of the log are off each other.
+AHEAD_MS_MAX = 2 * CLOCK_AHEAD_MS_MAX + 5_000
 
 
 def faults(
@@ -34,6 +38,7 @@ def faults(
         counted = list(outcomes(broker.events(partition)))
         yield from _against_replies(counted, partition, clients)
         yield from _against_model(counted)
+        yield from _against_clock(counted)
 
 
 def half_seen(replica: Replica) -> Iterator[str]:
@@ -89,6 +94,16 @@ def _against_model(counted: "list[tuple[LogRecord, Outcome]]") -> Iterator[str]:
                 f"sequence {outcome['sequence']} is {outcome['code']!r}, the model says "
                 f"{expected!r} at balance {balance}"
             )
+
+
+def _against_clock(counted: "list[tuple[LogRecord, Outcome]]") -> Iterator[str]:
+    """Nothing was decided by a clock that is far ahead of the log's."""
+    newest_ms = 0
+    for record, outcome in counted:
+        newest_ms = max(newest_ms, record.time_ms)
+        ahead_ms = outcome["registered_at"] - newest_ms
+        if ahead_ms > AHEAD_MS_MAX:
+            yield f"sequence {outcome['sequence']} was decided {ahead_ms} ms ahead of the log"
 
 
 def _zigzag(data: bytes) -> int:

@@ -22,6 +22,7 @@ class NodeClock:
     def __init__(self, world: WorldClock) -> None:
         self._world = world
         self.skew_ms = 0
+        self.asleep_ms = 0  # of the time that the monotonic clock doesn't count
 
     def now_ms(self) -> int:
         """Return milliseconds since 1970 as this node believes them."""
@@ -29,4 +30,4 @@ class NodeClock:
 
     def monotonic_ms(self) -> int:
         """Return milliseconds that never go back."""
-        return self._world.time_ms
+        return self._world.time_ms - self.asleep_ms

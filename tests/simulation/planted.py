@@ -444,6 +444,11 @@ def refusals_are_outcomes(patch: Patch) -> None:
     patch.setattr(host_steps, "check", checking)
 
 
+def a_clock_that_jumps_is_believed(patch: Patch) -> None:
+    """R4: an owner goes on, whatever its clock is set to behind its claim."""
+    patch.setattr(Claiming, "clock_jumped_ms", lambda _self: 0)
+
+
 def let_a_view_count_before_it_is_built(patch: Patch) -> None:
     """A Switch names a generation that isn't complete."""
     patch.setattr(Builder, "complete", lambda _self, _projector, _offset: True)

@@ -105,6 +105,7 @@ FOUND = [
     planted.the_store_keeps_the_epoch_of_its_last_outcome,
     planted.decide_before_the_own_claim_is_met,
     planted.a_claim_that_was_met_is_believed,
+    planted.a_clock_that_jumps_is_believed,
     planted.a_restart_goes_on_in_its_epoch,
     planted.commands_are_resumed_where_they_were_taken,
     planted.any_report_confirms,

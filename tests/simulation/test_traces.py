@@ -455,6 +455,35 @@ def expired(script: Script) -> None:
     assert script.decided() == [a, b]
 
 
+def clock_jump(script: Script) -> None:
+    """An owner's clock is set a minute on: it decides nothing by it, and owns no more."""
+    n0 = owner(script)
+    a = script.command(1)
+    n0.settle()
+    n0.clock.skew_ms = 60_000
+    b = script.command(2)
+    n0.settle()
+    assert not n0.owns
+    assert script.decided() == [a]
+    assert "clock is 60000 ms off" in n0.replica.reason
+    owner(script, "n1")
+    script.nodes[1].settle()
+    assert script.decided() == [a, b]
+    assert script.outcomes()[-1]["registered_at"] <= script.clock.now_ms()
+
+
+def clock_set_right(script: Script) -> None:
+    """An owner's clock is set to what the log's is by now, as behind a sleep: it owns again."""
+    n0 = owner(script)
+    n0.clock.asleep_ms = 60_000
+    script.clock.time_ms += 60_000
+    a = script.command(1)
+    n0.settle()
+    assert n0.owns
+    assert n0.replica.counters["takeovers"] == 2
+    assert script.decided() == [a]
+
+
 Trace = Callable[[Script], None]
 
 # The trace, its rule in the protocol, and the planted bugs that must make it fail.
@@ -485,6 +514,8 @@ TRACES: list[tuple[Trace, str, list[Plant]]] = [
     (in_order, "K2", [planted.a_batch_is_confirmed_by_the_one_behind_it]),
     (duplicate_in_flight, "K3", [planted.duplicates_are_answered_from_what_is_in_flight]),
     (unconfirmed, "K3", [planted.apply_before_confirmed]),
+    (clock_jump, "R4", [planted.a_clock_that_jumps_is_believed]),
+    (clock_set_right, "R4", [planted.a_clock_that_jumps_is_believed]),
     (behind_released, "R6", [planted.a_record_behind_released_counts]),
     (one_floor, "D1", [planted.the_floor_is_of_the_owners_clock]),
     (expired, "D1, D2", [planted.expired_ids_are_decided, planted.refusals_are_outcomes]),
