@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from host_world import MANIFEST, World, build, digests_of
+from host_shop import MANIFEST, build
+from host_world import World, digests_of
 from record_world import json_command
 
 from engine import limits, wire

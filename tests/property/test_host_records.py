@@ -1,13 +1,10 @@
 """Random commands against a plain-dict model of records, rules, uniqueness and views."""
 
-import functools
-
-import record_world
 from host_world import HOSTS, answers, digests_of, workspaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_model import PARENTS, REFERENCES, SINGLETONS, UNIQUES, Model
-from record_world import Inn, change_of
+from record_world import Inn, change_of, inn
 
 from engine import limits, wire
 from engine.application import rows
@@ -15,7 +12,6 @@ from engine.application import rows
 FIRST = limits.ID_FIRST
 NAMES = workspaces(0, 3)
 HOST_NAMES = sorted(HOSTS)
-inn = functools.cache(record_world.inn)
 
 PICK = st.integers(0, 99)  # which record: most often one that is there, see `picked`
 NEW = st.sampled_from([0, 0, 0, 1, 1, 2, 2, 3, 3, FIRST, -1])
