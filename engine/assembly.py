@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from engine import limits
 from engine.application import Application
 from engine.application.folder import load_application
@@ -39,15 +41,17 @@ from engine.ports import (
     ReplySink,
     StateHost,
 )
+from engine.sandbox import hosts, wasm_binding
 from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import StoreReader
 from engine.sandbox.python import PythonHost
-from engine.sandbox.wasm_host import WasmHost
 from engine.settings import Settings
 from engine.store.checkpoints import PartitionFolder
 from engine.store.rocks import RocksStore, StoreMemory
 from engine.telemetry.traces import make_traces
 from engine.world import SystemClock, SystemRandom
+
+log = structlog.get_logger("partita.node")
 
 
 class NoObserver:
@@ -65,9 +69,11 @@ def python_host(
     return PythonHost(load_guests, reader, cache_bytes_max=cache_bytes_max)
 
 
-def wasm_host(cache_bytes_max: int = limits.ROW_CACHE_BYTES_MAX) -> StateHost:
-    """Return a state host in WASM, which serves extensions in WASM only."""
-    return WasmHost(load_guests, cache_bytes_max)
+def wasm_host(
+    store: PartitionStore | None = None, cache_bytes_max: int = limits.ROW_CACHE_BYTES_MAX
+) -> StateHost:
+    """Return a state host in WASM, for an application whose extensions are; or what stands in."""
+    return hosts.wasm_host(load_guests, StoreReader(store) if store else None, cache_bytes_max)
 
 
 def make_host(settings: Settings, application: Application, store: PartitionStore) -> StateHost:
@@ -75,7 +81,7 @@ def make_host(settings: Settings, application: Application, store: PartitionStor
     kinds = {extension.kind for extension in application.extensions.values()}
     share = _half_of_caches(settings) // application.partitions
     if settings.host == "wasm" and kinds == {"wasm"}:
-        return wasm_host(share)
+        return wasm_host(store, share)
     return python_host(store, share)
 
 
@@ -182,6 +188,8 @@ class Engine:
 
     def _connect(self, settings: Settings, folder: Path, *, accept_lost_commands: bool) -> None:
         """Put the node together; waits for a broker that isn't there yet."""
+        if settings.host == "wasm" and wasm_binding.fallback():
+            log.warning("state host slower than it could be", why=wasm_binding.fallback())
         name = settings.node or f"{socket.gethostname()}-{self.server.port}"
         data = settings.data / self.application.name
         is_kafka = settings.log.kind == "kafka"

@@ -18,6 +18,10 @@ class Trapped(Exception):  # noqa: N818 - the established word of WASM
         self.message = message
 
 
+class OutOfBounds(Exception):  # noqa: N818 - the guest's fault, and soon its trap
+    """A pointer that doesn't lie in the guest's memory."""
+
+
 class Guests(Protocol):
     """The loaded extensions of one application."""
 

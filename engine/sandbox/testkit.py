@@ -29,8 +29,8 @@ from engine.application.types import KeyColumn, RecordSchema, RecordType
 from engine.model import Batch, Decided, Duplicate, HostState, Input, Position
 from engine.sandbox.guests import load_guests
 from engine.sandbox.host_ranges import DictReader
+from engine.sandbox.hosts import wasm_host
 from engine.sandbox.python import PythonHost
-from engine.sandbox.wasm_host import WasmHost
 from engine.wire import Outcome
 
 _START_MS = 1_700_000_000_000
@@ -233,7 +233,7 @@ class TestKit:
 
     def _open(self, held: SortedDict) -> PythonHost:
         if self._wasm:
-            host: PythonHost = WasmHost(load_guests)
+            host = wasm_host(load_guests, DictReader(held))
         else:
             host = PythonHost(load_guests, DictReader(held))
         host.open(0, {1: self.application}, Position(host=HostState(application=1)))

@@ -10,8 +10,8 @@ import wasmtime
 from engine.application.types import Application, EntryPoint, Extension
 from engine.errors import ApplicationError, Code
 from engine.limits import EPOCH_TICK_MS, FOLD_TIME_MS_MAX, MODULE_BYTES_MAX, TABLE_ELEMENTS_MAX
-from engine.sandbox import abi, wasm_engine, wasm_imports, wasm_module, wasm_raw
-from engine.sandbox.host_guests import Trapped
+from engine.sandbox import abi, wasm_binding, wasm_engine, wasm_imports, wasm_module
+from engine.sandbox.host_guests import OutOfBounds, Trapped
 from engine.sandbox.session import Call, CallStopped, Missed
 
 _TRAPS = {
@@ -54,7 +54,7 @@ class Guest:
         self.memory_bytes = 0  # what it begins with
         self._extension = extension
         self._imports = wasm_imports.Imports()
-        self._callbacks = self._imports.callbacks()
+        self._bodies = self._imports.bodies()
         self._linkers: dict[bool, wasmtime.Linker] = {}
         self._instances: dict[bool, _Instance] = {}
         self._thunks: list[object] = []  # host functions live as long as the linkers
@@ -98,7 +98,7 @@ class Guest:
         pointer, length = packed >> 32 & 0xFFFFFFFF, packed & 0xFFFFFFFF
         try:
             data = instance.memory.read(pointer, length)
-        except wasm_raw.OutOfBounds:
+        except OutOfBounds:
             raise _wrong(self._extension, "its description lies outside of its memory") from None
         return abi.parse(data, self._extension.target)
 
@@ -127,7 +127,7 @@ class Guest:
             tables=1,
             memories=1,
         )
-        budget = wasm_raw.Budget(store, EPOCH_TICK_MS)
+        budget = wasm_binding.Budget(store, EPOCH_TICK_MS)
         module = wasm_engine.compiled(self._extension.content, fold=fold)
         wasm_engine.TICKER.enter(id(self))
         try:
@@ -137,7 +137,7 @@ class Guest:
             fault = self._imports.end()
             if fault is not None:
                 raise self._fault(fault) from ended
-            if isinstance(ended, wasmtime.Trap) or budget.exceeded():
+            if isinstance(ended, wasmtime.Trap) or budget.exceeded(ended):
                 raise self._trapped(ended, budget, budget_ms, grown=False) from ended
             raise _wrong(self._extension, _first_line(ended)) from ended
         finally:
@@ -145,8 +145,9 @@ class Guest:
 
     def _link(self, *, fold: bool) -> wasmtime.Linker:
         linker = self._linkers[fold] = wasmtime.Linker(wasm_engine.engine(fold=fold))
-        for name, callback in self._callbacks.items():
-            thunk = wasm_raw.define(linker, abi.MODULE, name, _function_type(name), callback)
+        for name, body in self._bodies.items():
+            kind, failed = _function_type(name), self._imports.failed
+            thunk = wasm_binding.define(linker, abi.MODULE, name, kind, body, failed)
             self._thunks.append(thunk)
         return linker
 
@@ -154,17 +155,17 @@ class Guest:
         """Return what a host function's fault means to the caller."""
         if isinstance(fault, CallStopped | Trapped):
             return fault
-        if isinstance(fault, wasm_raw.OutOfBounds):
+        if isinstance(fault, OutOfBounds):
             return Trapped(Code.ABI_MISUSED, "a pointer lies outside of its memory")
         if isinstance(fault, IndexError):
             return Trapped(Code.ABI_MISUSED, "an ordinal stands for nothing it has asked for")
         return fault  # the engine's own
 
     def _trapped(
-        self, ended: Exception, budget: wasm_raw.Budget, budget_ms: int, *, grown: bool
+        self, ended: Exception, budget: "wasm_binding.Budget", budget_ms: int, *, grown: bool
     ) -> Trapped:
         code = ended.trap_code if isinstance(ended, wasmtime.Trap) else None
-        if budget.exceeded():
+        if budget.exceeded(ended):
             return Trapped(Code.TIME_EXCEEDED, f"it ran longer than {budget_ms} ms")
         if code == wasmtime.TrapCode.STACK_OVERFLOW:
             return Trapped(Code.MEMORY_EXCEEDED, "its calls are nested too deeply")
@@ -183,18 +184,18 @@ class _Instance:
         store: wasmtime.Store,
         instance: wasmtime.Instance,
         module: wasmtime.Module,
-        budget: wasm_raw.Budget,
+        budget: "wasm_binding.Budget",
     ) -> None:
         self.budget = budget
         exports = instance.exports(store)
         memory = exports[abi.MEMORY]
         assert isinstance(memory, wasmtime.Memory)
-        self.memory = wasm_raw.Memory(store, memory)
+        self.memory = wasm_binding.Memory(store, memory)
         self._image = self.memory.read(0, self.memory.size())
         found = [exports[export.name] for export in module.exports if _is_mutable(export)]
         mutable = [each for each in found if isinstance(each, wasmtime.Global)]
-        self._globals = wasm_raw.Globals(store, mutable)
-        self.functions = wasm_raw.Functions(store, exports)
+        self._globals = wasm_binding.Globals(store, mutable)
+        self.functions = wasm_binding.Functions(store, exports)
 
     def grown(self) -> bool:
         """Tell whether the memory is larger than when it was new."""

@@ -5,12 +5,13 @@ what was decided somewhere folds everywhere. Compiled modules are shared by all 
 """
 
 import functools
+import importlib
 import threading
+from typing import Any
 
 import wasmtime
 
 from engine.limits import EPOCH_TICK_MS, GUEST_STACK_BYTES, MODULES_COMPILED_MAX
-from engine.sandbox import wasm_raw
 
 # A table can't be changed without reference types and bulk memory, and a data segment can't be
 # dropped, so memory and globals are all the state a guest has.
@@ -24,7 +25,6 @@ _FORBIDDEN = (
     "wasm_multi_memory",
     "wasm_memory64",
     "wasm_tail_call",
-    "wasm_component_model",
     "wasm_exceptions",
     "wasm_stack_switching",
     "wasm_wide_arithmetic",
@@ -81,11 +81,24 @@ class Ticker:
 TICKER = Ticker()
 
 
+def _strict(config: wasmtime.Config) -> None:
+    """NaNs are alike on all machines, and modules are all there is."""
+    config.cranelift_nan_canonicalization = True
+    # What wants features that are forbidden here, and has no property: plain functions of the C
+    # interface, in every version whose components have these features.
+    internals: Any = importlib.import_module("wasmtime._bindings")
+    for feature in ("async", "async_stackful", "map"):
+        setter = getattr(internals, f"wasmtime_config_wasm_component_model_{feature}_set", None)
+        if setter is not None:
+            setter(config.ptr(), False)
+    config.wasm_component_model = False
+
+
 @functools.cache
 def engine(*, fold: bool) -> wasmtime.Engine:
     """Return the engine for deciding or for folding."""
     config = wasmtime.Config()
-    wasm_raw.strict(config)
+    _strict(config)
     for feature in _FORBIDDEN:
         setattr(config, feature, False)
     config.wasm_custom_page_sizes = True
@@ -103,7 +116,7 @@ def host_engine() -> wasmtime.Engine:
     A guest has been compiled by a stricter engine before, so it doesn't use what this one allows.
     """
     config = wasmtime.Config()
-    wasm_raw.strict(config)
+    _strict(config)
     config.wasm_custom_page_sizes = True
     config.wasm_multi_memory = True
     config.epoch_interruption = True

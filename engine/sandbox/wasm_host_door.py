@@ -13,7 +13,7 @@ import wasmtime
 
 from engine.errors import ConfigError
 from engine.limits import FOLD_TIME_MS_MAX
-from engine.sandbox import abi, wasm_engine, wasm_raw
+from engine.sandbox import abi, wasm_binding, wasm_engine, wasm_raw
 
 _MODULE = Path(__file__).parent / "host" / "host.wasm"
 _REASONS = (
@@ -101,7 +101,7 @@ class Door:
         assert isinstance(stack, wasmtime.Global)
         self._table, self._stack = table, wasm_raw.Globals(self._store, [stack])
         self.memory = wasm_raw.Memory(self._store, memory)
-        self._functions = wasm_raw.Functions(self._store, exports)
+        self._functions = wasm_binding.Functions(self._store, exports)
         self._guests = 0
         self._folding = False
         self._watch = wasm_raw.Watch(self._store, self._running)

@@ -11,7 +11,7 @@ from typing import Any
 from engine.application.types import Field, KeyColumn
 from engine.errors import Code
 from engine.limits import FIELD_BYTES_MAX, MESSAGE_LENGTH_MAX, ROW_BYTES_MAX
-from engine.sandbox import abi, wasm_raw
+from engine.sandbox import abi, wasm_binding
 from engine.sandbox.host_guests import Trapped
 from engine.sandbox.session import Call
 
@@ -32,7 +32,7 @@ class Imports:
 
     def __init__(self) -> None:
         self.call = Call(0)  # which has no handles: while loading, there is nothing to be had
-        self.memory: wasm_raw.Memory | None = None
+        self.memory: wasm_binding.Memory | None = None
         self.fault: BaseException | None = None  # the first one of the run
         self.resolve(abi.Resolved(frozenset(), (), (), (), (), ()))
 
@@ -44,12 +44,15 @@ class Imports:
         self._fields = resolved.fields
         self._plans = resolved.plans
 
-    def callbacks(self) -> dict[str, wasm_raw.Callback]:
+    def bodies(self) -> dict[str, Body]:
         """Return the host function of every import."""
-        arrays = wasm_raw.SlotArrays()
-        return {name: self._guarded(getattr(self, name), arrays) for name in abi.IMPORTS}
+        return {name: getattr(self, name) for name in abi.IMPORTS}
 
-    def begin(self, call: Call, memory: wasm_raw.Memory) -> None:
+    def failed(self, fault: BaseException) -> None:
+        """Keep what a host function has raised."""
+        self.fault = fault
+
+    def begin(self, call: Call, memory: "wasm_binding.Memory") -> None:
         """Serve this call from now on."""
         self.call, self.memory, self.fault = call, memory, None
 
@@ -58,17 +61,6 @@ class Imports:
         fault, self.fault = self.fault, None
         self.call = Call(0)
         return fault
-
-    def _guarded(self, body: Body, arrays: wasm_raw.SlotArrays) -> wasm_raw.Callback:
-        def callback(_env: int, _caller: int, slots: int, _count: int) -> int:
-            try:
-                body(arrays[slots])
-            except BaseException as fault:  # noqa: BLE001 - an exception can't cross into wasmtime
-                self.fault = fault
-                return wasm_raw.new_trap()
-            return 0
-
-        return callback
 
     # Fields.
 

@@ -5,12 +5,14 @@ wasmtime's Python binding turns each argument into an object and back: 9.3 us fo
 0.3 us and 0.9 us. They take arguments as an array of 16-byte slots and trust the caller to know the
 types; ours come from the ABI's table, against which a module's imports are checked at load.
 
-All use of the binding's internals (its C structures, private attributes) is in this file, written
-for the version that pyproject.toml pins. Engine, module, linker and store are public objects.
+All use of the binding's C structures and private attributes is in this file, written for the
+version that pyproject.toml pins. Engine, module, linker and store are public objects. Where the
+binding is another, `wasm_binding` takes the public door, `wasm_public`.
 """
 
 import ctypes
 import importlib
+import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -18,10 +20,14 @@ from typing import Any
 
 import wasmtime
 
+from engine.sandbox.host_guests import OutOfBounds
+
 # Typed as Any: the binding's internals have no stubs.
 _C: Any = importlib.import_module("wasmtime._bindings")
 
+VERSION = "50.0.1"
 ARGUMENTS_MAX = 6
+SLOT_BYTES = 16
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
 )
@@ -32,9 +38,6 @@ _CONTINUE = 0  # WASMTIME_UPDATE_DEADLINE_CONTINUE
 # A slot is 16 bytes, of which an i64 or f64 takes the first 8 and an i32 the first 4: argument i
 # lies at index 2 * i. Results replace the arguments, from slot 0 on.
 _Slots = ctypes.c_int64 * (2 * ARGUMENTS_MAX)
-
-# (environment, caller, address of the slots, their number) -> 0, or the address of a trap
-Callback = Callable[[int, int, int, int], int]
 
 
 def _bare(name: str) -> Any:
@@ -60,11 +63,16 @@ _global_set = _brief("wasmtime_global_set")
 _func_call: Any = _bare("wasmtime_func_call_unchecked")
 
 
-class OutOfBounds(Exception):  # noqa: N818 - the guest's fault, and soon its trap
-    """A pointer that doesn't lie in the guest's memory."""
+def check() -> None:
+    """Raise ImportError where the binding is plainly another: its structures could crash us."""
+    found = importlib.metadata.version("wasmtime")
+    if found != VERSION:
+        raise ImportError(f"wasmtime is {found}, and {VERSION} is what is known")
+    if ctypes.sizeof(_C.wasmtime_val_raw_t) != SLOT_BYTES:
+        raise ImportError(f"a slot has {ctypes.sizeof(_C.wasmtime_val_raw_t)} bytes")
 
 
-class SlotArrays(dict[int, Any]):
+class _SlotArrays(dict[int, Any]):
     """Arrays of slots by address: a guest's calls come from few places of the stack."""
 
     def __missing__(self, address: int) -> Any:
@@ -74,12 +82,7 @@ class SlotArrays(dict[int, Any]):
         return array
 
 
-def strict(config: wasmtime.Config) -> None:
-    """Set what the public Config has no property for: NaNs are canonical; no component model."""
-    _C.wasmtime_config_cranelift_nan_canonicalization_set(config.ptr(), True)
-    for feature in ("async", "async_stackful", "map"):
-        setter = getattr(_C, f"wasmtime_config_wasm_component_model_{feature}_set")
-        setter(config.ptr(), False)
+_arrays = _SlotArrays()
 
 
 def define(
@@ -87,12 +90,22 @@ def define(
     module: str,
     name: str,
     signature: wasmtime.FuncType,
-    callback: Callback,
+    body: Callable[[Any], None],
+    failed: Callable[[BaseException], None],
 ) -> object:
-    """Define an import, whose `callback` must not raise.
+    """Define an import. `body` takes the slots; what it raises `failed` gets, and the guest traps.
 
     The returned object must live as long as the linker's instances.
     """
+
+    def callback(_env: int, _caller: int, slots: int, _count: int) -> int:
+        try:
+            body(_arrays[slots])
+        except BaseException as fault:  # noqa: BLE001 - an exception can't cross into wasmtime
+            failed(fault)
+            return _new_trap()
+        return 0
+
     thunk = _CALLBACK(callback)
     where, what = module.encode(), name.encode()
     error = _C.wasmtime_linker_define_func_unchecked(
@@ -110,7 +123,7 @@ def define(
     return thunk
 
 
-def new_trap() -> int:
+def _new_trap() -> int:
     """Return the address of a new trap, for a host function to end its guest's run with.
 
     Which one doesn't matter: the caller knows the host function's fault. A trap with a message of
@@ -172,8 +185,9 @@ class Budget:
         # One more than the budget has: the first one may be over at once.
         _set_epoch_deadline(self._context, -(-budget_ns // self._tick_ns) + 1)
 
-    def exceeded(self) -> bool:
-        """Tell whether the last run took longer than it may."""
+    def exceeded(self, ended: Exception) -> bool:
+        """Tell whether the last run, which `ended` so, took longer than it may."""
+        del ended  # an error like others: the callback knows
         return bool(self._state[1])
 
 
@@ -289,25 +303,3 @@ class Function:
     def result(self) -> int:
         """Return the integer that the last call returned, as a signed 64-bit number."""
         return int(self._slots[0])
-
-
-class Functions:
-    """The functions that an instance exports, each looked up once."""
-
-    def __init__(self, store: wasmtime.Store, exports: Any) -> None:
-        self._store = store
-        self._exports = exports
-        self._known: dict[str, Function] = {}
-
-    def named(self, name: str) -> Function:
-        """Return an exported function."""
-        known = self._known.get(name)
-        if known is None:
-            function = self._exports[name]
-            assert isinstance(function, wasmtime.Func)
-            known = self._known[name] = Function(self._store, function)
-        return known
-
-    def clear(self) -> None:
-        """Let go of all, before the store is closed."""
-        self._known.clear()

@@ -95,7 +95,7 @@ class Simulation:
 
     def _make_host(self, store: MemoryStore) -> StateHost:
         if self._host == "wasm":
-            return wasm_host()
+            return wasm_host(store)
         return python_host(store if self.profile.reading else None)
 
     def run(self) -> Result:

@@ -76,6 +76,12 @@ _PARTITION = (
     ("host_folded", "host_folded", _COUNTER, "Outcomes folded"),
     ("host_fast", "host_fast", _COUNTER, "Outcomes of the WASM host's fast lane"),
     ("host_left", "host_left", _COUNTER, "What the fast lane left to the slow one"),
+    (
+        "host_fallback",
+        "host_fallback",
+        _GAUGE,
+        "1 while the plain host stands in for the one in WASM, whose wasmtime is another",
+    ),
     ("host_misses", "host_missed_rows", _COUNTER, "Rows that had to be read from the store"),
     ("host_rows_held", "host_held_rows", _GAUGE, "Rows in the state host's cache"),
     ("host_rows_bytes", "host_held_bytes", _GAUGE, "Memory that those rows take"),
