@@ -153,21 +153,23 @@ def _form(schema: Any, named: dict[str, Form]) -> Form:
     return form
 
 
-class _Codec:
+class Codec:
     """One schema with the prefix its records carry."""
 
-    def __init__(self, name: str) -> None:
-        raw = json.loads(schema_text(name))
+    def __init__(self, text: str) -> None:
+        raw = json.loads(text)
         self.fingerprint = crc64(raw)
         self.prefix = MAGIC + self.fingerprint.to_bytes(8, "little", signed=True)
         self._form = _form(raw, {})
 
     def encode(self, fields: Any) -> bytes:
+        """Return a record's bytes."""
         out = bytearray(self.prefix)
         self._form.write(fields, out)
         return bytes(out)
 
     def decode(self, value: bytes) -> dict[str, Any]:
+        """Return a record's fields; raise WireError."""
         if value[:HEADER_BYTES] != self.prefix:
             raise WireError("not of this schema")
         try:
@@ -176,15 +178,15 @@ class _Codec:
             raise WireError(f"cut off or damaged: {fault}") from fault
 
 
-_EVENTS = {kind: _Codec(kind.value) for kind in Kind}
+_EVENTS = {kind: Codec(schema_text(kind.value)) for kind in Kind}
 _KIND_OF = {codec.prefix: kind for kind, codec in _EVENTS.items()}
-_COMMAND = _Codec("command")
-_REPLY = _Codec("reply")
-_NODE = _Codec("node")
-_POSITION = _Codec("position")
-_BUILD = _Codec("build")
-_CHANGES = _Codec("changes")
-_CHANGED = _Codec("changed")
+_COMMAND = Codec(schema_text("command"))
+_REPLY = Codec(schema_text("reply"))
+NODE = Codec(schema_text("node"))
+_POSITION = Codec(schema_text("position"))
+_BUILD = Codec(schema_text("build"))
+_CHANGES = Codec(schema_text("changes"))
+_CHANGED = Codec(schema_text("changed"))
 
 
 def hash64(value: bytes) -> int:
@@ -294,16 +296,6 @@ def encode_reply(fields: Any) -> bytes:
 def decode_reply(value: bytes) -> dict[str, Any]:
     """Decode a reply; raise WireError if it is not one."""
     return _REPLY.decode(value)
-
-
-def encode_node(fields: Any) -> bytes:
-    """Encode a heartbeat."""
-    return _NODE.encode(fields)
-
-
-def decode_node(value: bytes) -> dict[str, Any]:
-    """Decode a heartbeat; raise WireError if it is not one."""
-    return _NODE.decode(value)
 
 
 def encode_changes(changes: list[dict[str, Any]]) -> bytes:

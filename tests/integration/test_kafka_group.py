@@ -5,10 +5,13 @@ import time
 import uuid
 
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from other_versions import BEAT, newer, older
 
 from engine.errors import UnavailableError
+from engine.log.kafka.beats import SCHEMA_KEY, Schemas, encode_beat
 from engine.log.kafka.connect import connect
-from engine.log.kafka.directory import KafkaDirectory, decode_beat, encode_beat
+from engine.log.kafka.directory import KafkaDirectory
 from engine.log.kafka.logs import KafkaLogs
 from engine.log.kafka.membership import KafkaMembership
 from engine.model import Held, NodeBeat
@@ -146,7 +149,7 @@ def beat(node, sent_at, *, leaving=False):
 
 
 def test_a_beat_is_the_same_on_the_other_side():
-    assert decode_beat(encode_beat(beat("a", 5, leaving=True))) == beat("a", 5, leaving=True)
+    assert Schemas().decode(encode_beat(beat("a", 5, leaving=True))) == beat("a", 5, leaving=True)
 
 
 def test_every_node_knows_the_newest_beat_of_all(logs):
@@ -162,6 +165,43 @@ def test_every_node_knows_the_newest_beat_of_all(logs):
     settle(logs, lambda: sorted(third.peers(), key=lambda b: b.node) == newest)
     for directory in (first, second, third):
         directory.close()
+
+
+def records(logs, topic):
+    """Return all that a topic's only partition holds."""
+    reader = logs.connection.reader("test", committed=False)
+    reader.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+    found = reader.consume(1_000, 2)
+    reader.close()
+    return [each for each in found if each.error() is None]
+
+
+def test_nodes_of_other_versions_are_heard_by_the_schemas_that_they_announce(logs):
+    directory, topic = KafkaDirectory(logs), logs.connection.topic("nodes")
+    for text, value in (newer(), older()):
+        logs.aside.send(topic, 0, b"schema/" + value[:10].hex().encode(), text.encode())
+        logs.aside.send(topic, 0, b"other", value)
+        settle(logs, lambda: directory.peers() == [BEAT])
+        logs.aside.send(topic, 0, b"other", None)
+        settle(logs, lambda: directory.peers() == [])
+    assert directory.statistics()["errors"] == 0
+    # And they hear this one by the schema that it announces.
+    directory.announce(beat("me", 3))
+    others = Schemas()
+    others._codecs.clear()
+    heard = []
+
+    def read_anew():
+        for record in records(logs, topic):
+            if record.key().startswith(SCHEMA_KEY):
+                others.learn(record.value())
+            elif record.key() == b"me":
+                heard.append(others.decode(record.value()))
+        return heard
+
+    settle(logs, read_anew)
+    assert heard[0] == beat("me", 3)
+    directory.close()
 
 
 def test_garbage_among_heartbeats_is_counted_and_passed_over(logs):

@@ -200,7 +200,7 @@ def golden() -> dict[str, bytes]:
         **written,
         "command": wire.encode_command(COMMAND),
         "reply": wire.encode_reply(REPLY),
-        "node": wire.encode_node(NODE),
+        "node": wire.NODE.encode(NODE),
         "position": wire.encode_position(POSITION, 1),
         "position key": rows.POSITION_KEY,
         "application key": rows.application_key(1),
@@ -241,7 +241,7 @@ def test_format_1_is_read() -> None:
     assert wire.decode_reply(read["reply"]) == REPLY
     assert wire.decode_changes(read["changes"]) == CHANGES
     assert wire.decode_changed(read["changed"]) == {1: 65_536, 65_535: 65_537}
-    assert wire.decode_node(read["node"]) == NODE
+    assert wire.NODE.decode(read["node"]) == NODE
     assert wire.decode_position(read["position"]) == (1, POSITION)
     assert rows.decode_page(read["page key"], read["page"]) == PAGE
 

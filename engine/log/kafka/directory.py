@@ -11,52 +11,17 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPart
 
 from engine import wire
 from engine.errors import UnavailableError
+from engine.log.kafka.beats import SCHEMA_KEY, Schemas, encode_beat, own_schema
 from engine.log.kafka.connection import reason
 from engine.log.kafka.logs import KafkaLogs
-from engine.model import Held, NodeBeat
+from engine.model import NodeBeat
 
 NODES_MAX = 1_000
 POLL_S = 0.1
 CONSUME_MAX = 1_000
+SCHEMA_EVERY = 240  # beats: once a minute, should it be lost or compacted away
 
 _log = logging.getLogger("partita.kafka")
-
-
-def encode_beat(beat: NodeBeat) -> bytes:
-    """Return a heartbeat's bytes (schemas/node.avsc)."""
-    return wire.encode_node(
-        {
-            "node": beat.node,
-            "process": beat.process,
-            "engine_version": beat.engine_version,
-            "format": beat.format,
-            "application": beat.application,
-            "fingerprint": beat.fingerprint,
-            "http": beat.http,
-            "sent_at": beat.sent_at,
-            "leaving": beat.leaving,
-            "draining": beat.draining,
-            "partitions": [
-                {
-                    "partition": held.partition,
-                    "role": held.role,
-                    "epoch": held.epoch,
-                    "sequence": held.sequence,
-                    "application": held.application,
-                    "unbuilt": held.unbuilt,
-                    "wants": held.wants,
-                }
-                for held in beat.partitions
-            ],
-        }
-    )
-
-
-def decode_beat(value: bytes) -> NodeBeat:
-    """Return a heartbeat; raise WireError if it is none."""
-    fields = wire.decode_node(value)
-    partitions = tuple(Held(**held) for held in fields.pop("partitions"))
-    return NodeBeat(**fields, partitions=partitions)
 
 
 class KafkaDirectory:
@@ -69,6 +34,8 @@ class KafkaDirectory:
         self._lock = threading.Lock()
         self._beats: dict[str, NodeBeat] = {}
         self._closing = threading.Event()
+        self._schemas = Schemas()
+        self._announced = 0
         self._dropped = 0
         self._errors = 0
         self._thread = threading.Thread(target=self._run, name="partita-nodes", daemon=True)
@@ -77,6 +44,9 @@ class KafkaDirectory:
     def announce(self, beat: NodeBeat) -> None:
         """Send this node's heartbeat; one that can't be sent is counted and the next one tried."""
         try:
+            if self._announced % SCHEMA_EVERY == 0:
+                self._aside.send(self._topic, 0, *own_schema())
+            self._announced += 1
             self._aside.send(self._topic, 0, beat.node.encode(), encode_beat(beat))
         except UnavailableError:
             self._dropped += 1
@@ -119,10 +89,13 @@ class KafkaDirectory:
         if message.error() is not None:
             self._errors += 1
             return
-        name = (message.key() or b"").decode(errors="replace")
-        value = message.value()
+        key, value = message.key() or b"", message.value()
+        name = key.decode(errors="replace")
         try:
-            beat = decode_beat(value) if value is not None else None
+            if key.startswith(SCHEMA_KEY):
+                self._schemas.learn(value or b"")
+                return
+            beat = self._schemas.decode(value) if value is not None else None
         except wire.WireError:
             self._errors += 1
             return
