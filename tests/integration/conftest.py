@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from http_world import client, start_node, wait_ready
+from http_world import W, client, start_node, wait_ready
 
 from engine.node.node import Node
 from engine.sandbox.sdk.build import build_all
@@ -47,3 +47,16 @@ def kit(built: Path) -> Iterator[TestKit]:
     kit = TestKit(built)
     yield kit
     kit.close()
+
+
+@pytest.fixture(scope="module")
+async def filled(http: httpx.AsyncClient) -> str:
+    """Return a workspace with 40 items, rejections among them."""
+    for number in range(40):
+        day = f"2013-01-{number % 4 + 1:02d}"
+        args = {"count": number, "day": day, "name": "a b"[: number % 3], "price": f"{number}.50"}
+        answer = await http.post(W.format("filled") + "/commands/put", json=args)
+        assert answer.status_code == 200
+        if number % 10 == 9:
+            await http.post(W.format("filled") + "/commands/refuse", json={"code": "no"})
+    return W.format("filled")

@@ -35,6 +35,8 @@ from engine.store.memory import MemoryStore
 from engine.telemetry.traces import NoTraces
 from engine.world import SystemClock, SystemRandom
 
+W = "/v1/workspaces/{}"
+BASE = W + "/commands/{}"
 PARTITIONS = 2
 
 MANIFEST = """
@@ -261,3 +263,22 @@ def client(
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=60
     )
+
+
+async def put(
+    http: httpx.AsyncClient, workspace: str, headers: dict[str, str] | None = None, **args: Any
+) -> httpx.Response:
+    return await http.post(BASE.format(workspace, "put"), json=args, headers=headers)
+
+
+def check_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    body: dict[str, Any] = response.json()
+    assert (response.status_code, body["code"]) == (status, code), body
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body["status"] == status
+    assert body["type"] == f"/problems/{code}"
+    assert body["title"]
+    assert body["detail"]
+    assert "Traceback" not in response.text
+    assert ("retry-after" in response.headers) == (status in {429, 503})
+    return body

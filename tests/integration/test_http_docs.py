@@ -17,11 +17,6 @@ PAGE = Path(__file__).parents[2] / "engine/http/docs.html"
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     node = start_node(tmp_path_factory.mktemp("node"))
     wait_ready(node)

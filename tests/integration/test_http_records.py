@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
-from http_world import client, http_settings, start_node, wait_ready
+from http_world import W, check_problem, client, http_settings, start_node, wait_ready
 
 from engine import limits
 from engine.application.folder import load_application
@@ -19,7 +19,6 @@ from engine.node.node import Node
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
-W = "/v1/workspaces/{}"
 
 
 def fields(*names: str) -> list[dict[str, Any]]:
@@ -65,11 +64,6 @@ FILES = {
     "    def build(self, call):\n        pass\n"
     "    def lend(self, call):\n        call.reject('lent')\n",
 }
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +119,6 @@ async def library(http: httpx.AsyncClient, workspace: str) -> dict[str, int]:
     )
 
 
-def check(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    body: dict[str, Any] = answer.json()
-    assert (answer.status_code, body["code"]) == (status, code), body
-    return body
-
-
 async def test_a_generic_command_tells_what_became_of_temporary_ids(
     http: httpx.AsyncClient,
 ) -> None:
@@ -162,7 +150,7 @@ async def test_a_document_comes_with_what_is_nested_in_it(http: httpx.AsyncClien
     body = (await http.get(book, params={"keys": "chapter.number"})).json()
     assert "children" not in body["children"]["chapter"][0]
     answer = await http.get(book, params={"keys": "chapter.pages"})
-    assert check(answer, 400, "invalid_parameter")["field"] == "keys"
+    assert check_problem(answer, 400, "invalid_parameter")["field"] == "keys"
 
 
 async def test_nested_records_are_read_and_listed_by_their_document(
@@ -172,8 +160,10 @@ async def test_nested_records_are_read_and_listed_by_their_document(
     records = W.format("below") + "/records"
     answer = await http.get(f"{records}/page/{ids['6']}", params={"root": ids["1"]})
     assert answer.json()["parent"] == ids["3"]
-    assert check(await http.get(f"{records}/page/{ids['6']}"), 400, "invalid_parameter")["field"]
-    check(await http.get(f"{records}/book/{ids['1']}?root=1"), 400, "unknown_parameter")
+    assert check_problem(await http.get(f"{records}/page/{ids['6']}"), 400, "invalid_parameter")[
+        "field"
+    ]
+    check_problem(await http.get(f"{records}/book/{ids['1']}?root=1"), 400, "unknown_parameter")
     rows = (await http.get(f"{records}/page")).json()["rows"]
     assert [row["fields"]["number"] for row in rows] == [11, 12, 21]
     where = json.dumps({"parent": ids["2"]})
@@ -204,7 +194,7 @@ async def test_too_much_below_a_document_is_refused(
     ids = await library(http, "much")
     monkeypatch.setattr(limits, "QUERY_SCAN_MAX", 3)
     book = f"{W.format('much')}/records/book/{ids['1']}"
-    check(await http.get(book), 422, "query_too_wide")
+    check_problem(await http.get(book), 422, "query_too_wide")
     assert (await http.get(book, params={"keys": "number,chapter.number"})).status_code == 200
 
 
@@ -255,7 +245,9 @@ async def test_conditions_look_into_what_is_nested(http: httpx.AsyncClient) -> N
         ("number.x", "there is no list 'number'"),
     ):
         params = {"where": json.dumps({wrong: 1})}
-        body = check(await http.get(f"{records}/book", params=params), 400, "invalid_parameter")
+        body = check_problem(
+            await http.get(f"{records}/book", params=params), 400, "invalid_parameter"
+        )
         assert says in body["detail"]
 
 
@@ -284,15 +276,21 @@ async def test_a_page_ends_early_where_too_much_is_nested_and_goes_on(
 async def test_unknown_and_gone_workspaces_are_told_apart(http: httpx.AsyncClient) -> None:
     reads = ("/records/pen", "/records/pen/1", "/views/pens", "/events")
     for path in reads:
-        body = check(await http.get(W.format("nobody") + path), 404, "unknown_workspace")
+        body = check_problem(await http.get(W.format("nobody") + path), 404, "unknown_workspace")
         assert "build" in body["hint"]
-    check(await http.post(W.format("nobody") + "/commands/lend", json={}), 404, "unknown_workspace")
+    check_problem(
+        await http.post(W.format("nobody") + "/commands/lend", json={}), 404, "unknown_workspace"
+    )
     await do(http, "ashes", "build")
-    check(await http.post(W.format("ashes") + "/commands/build", json={}), 409, "workspace_exists")
+    check_problem(
+        await http.post(W.format("ashes") + "/commands/build", json={}), 409, "workspace_exists"
+    )
     await do(http, "ashes", "burn")
     for path in (*reads, "/views/pens/changes", "/events/changes"):
-        check(await http.get(W.format("ashes") + path), 410, "workspace_gone")
-    check(await http.post(W.format("ashes") + "/commands/lend", json={}), 410, "workspace_gone")
+        check_problem(await http.get(W.format("ashes") + path), 410, "workspace_gone")
+    check_problem(
+        await http.post(W.format("ashes") + "/commands/lend", json={}), 410, "workspace_gone"
+    )
 
 
 async def test_a_kind_of_workspace_has_its_own_types(http: httpx.AsyncClient) -> None:
@@ -300,9 +298,11 @@ async def test_a_kind_of_workspace_has_its_own_types(http: httpx.AsyncClient) ->
     await change(http, "desk", {"op": "create", "type": "pen", "id": 1, "fields": {"ink": 1}})
     assert len((await http.get(W.format("desk") + "/records/pen")).json()["rows"]) == 1
     for path in ("/records/book", "/records/book/1", "/views/pens"):
-        check(await http.get(W.format("desk") + path), 404, "not_in_workspace")
-    check(await http.post(W.format("desk") + "/commands/lend", json={}), 404, "not_in_workspace")
-    check(await http.get(W.format("desk") + "/records/receipt"), 404, "unknown_record_type")
+        check_problem(await http.get(W.format("desk") + path), 404, "not_in_workspace")
+    check_problem(
+        await http.post(W.format("desk") + "/commands/lend", json={}), 404, "not_in_workspace"
+    )
+    check_problem(await http.get(W.format("desk") + "/records/receipt"), 404, "unknown_record_type")
 
 
 async def test_rules_are_refused_with_their_codes(http: httpx.AsyncClient) -> None:
@@ -310,7 +310,7 @@ async def test_rules_are_refused_with_their_codes(http: httpx.AsyncClient) -> No
     write, lend = (W.format("rules") + f"/commands/{name}" for name in ("write", "lend"))
 
     async def refused(status: int, code: str, *changes: Any) -> dict[str, Any]:
-        return check(await http.post(write, json={"changes": changes}), status, code)
+        return check_problem(await http.post(write, json={"changes": changes}), status, code)
 
     await refused(409, "not_unique", made("book", 1, 1))
     full = {"op": "create", "type": "pen", "fields": {"ink": 11}}
@@ -318,7 +318,7 @@ async def test_rules_are_refused_with_their_codes(http: httpx.AsyncClient) -> No
     await refused(422, "unknown_record", {"op": "update", "type": "pen", "id": 70_000})
     await refused(400, "invalid_arguments", {"op": "create", "type": "pne"})
     await refused(400, "invalid_arguments", {"op": "create", "type": "pen", "fields": {"inc": 1}})
-    body = check(await http.post(lend, json={}), 422, "lent")
+    body = check_problem(await http.post(lend, json={}), 422, "lent")
     assert body["detail"] == "It is lent already"
 
 

@@ -30,11 +30,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def served(node: Node) -> Iterator[Server]:
     """Yield the owner's HTTP, on a real socket."""
     server = Server(http_settings(port=0))
