@@ -89,6 +89,7 @@ class Code(StrEnum):
 
     UNDECODABLE = "undecodable"
     UNKNOWN_COMMAND = "unknown_command"
+    SWITCHED_OFF = "switched_off"
     UNKNOWN_SCHEMA = "unknown_schema"
     INVALID_ARGUMENTS = "invalid_arguments"
     WRONG_PARTITION = "wrong_partition"

@@ -174,8 +174,14 @@ def _commands(manifest: Manifest, schemas: Mapping[str, RecordSchema]) -> dict[s
             changes_max=entry.changes_max,
             generic=tuple(entry.generic or ()),
             renamed_from=entry.renamed_from or "",
+            off=entry.off or _off(manifest, entry.run),
         )
     return commands
+
+
+def _off(manifest: Manifest, run: str | None) -> str:
+    """Return why the extension that decides a command is switched off."""
+    return "" if run is None else manifest.extensions[_entry_point(run).extension].off
 
 
 def _workspaces(manifest: Manifest) -> dict[str, WorkspaceKind]:

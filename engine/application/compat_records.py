@@ -207,6 +207,7 @@ def _command(old: CommandType, new: CommandType, names: Mapping[str, str]) -> It
         "errors": (dict(old.errors) != dict(new.errors), "what was rejected stays as it was"),
         "secret": (secret_before != secret_after, "what is in the log already stays as it is"),
         "changes_max": (old.changes_max != new.changes_max, "holds from now on"),
+        "off": (old.off != new.off, "holds from now on"),
         "generic": (generic != set(new.generic), "holds from now on"),
     }
     for key, (changed, why) in changes.items():

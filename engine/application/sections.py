@@ -180,6 +180,10 @@ class RecordSection(Section):
         return self
 
 
+# Why something is switched off; empty = it is not.
+Reason = Annotated[str, Field(max_length=MESSAGE_LENGTH_MAX)]
+
+
 class CommandSection(Section):
     """A command: its arguments, who decides it, and what it answers; or a generic one."""
 
@@ -196,6 +200,7 @@ class CommandSection(Section):
     changes_max: Annotated[int, Field(ge=1, le=CHANGES_MAX)] = CHANGES_MAX
     generic: Names | None = None
     renamed_from: Name | None = None
+    off: Reason = ""
 
     @model_validator(mode="after")
     def _decided(self) -> "CommandSection":
@@ -236,6 +241,7 @@ class ExtensionSection(Section):
     python: Annotated[str, _shaped("class")] | None = None
     time_ms: Annotated[int, Field(ge=1, le=COMMAND_TIME_MS_MAX)] = COMMAND_TIME_MS_DEFAULT
     memory_kib: Annotated[int, Field(ge=1, le=GUEST_MEMORY_KIB_MAX)] = GUEST_MEMORY_KIB_DEFAULT
+    off: Reason = ""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "ExtensionSection":

@@ -181,6 +181,7 @@ class CommandType:
     changes_max: int = CHANGES_MAX
     generic: tuple[str, ...] = ()
     renamed_from: str = ""
+    off: str = ""  # why it is switched off, or its extension is; "" = it is not
 
 
 @dataclass(slots=True, frozen=True)

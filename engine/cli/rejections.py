@@ -12,6 +12,10 @@ REJECTIONS: dict[Code, tuple[str, str]] = {
         "The application has no command of this name.",
         "`partita app show FOLDER` lists the commands.",
     ),
+    Code.SWITCHED_OFF: (
+        "The application has switched this command off, or the extension that decides it.",
+        "The message says why. Send it again, with a new id, when it is on again.",
+    ),
     Code.UNKNOWN_SCHEMA: (
         "args_schema is the fingerprint of no schema that this command has had.",
         "Send the CRC-64-AVRO fingerprint of the schema that wrote the arguments.",

@@ -64,9 +64,12 @@ def check(
     fault = request.fault
     if fault is not None:
         raise Rejection(fault.code, fault.message, fault.field)
-    if application.command(request.name) is None:
+    command = application.command(request.name)
+    if command is None:
         what = f"{application.name} {application.version} has no command {request.name!r}"
         raise Rejection(Code.UNKNOWN_COMMAND, what)
+    if command.off:
+        raise Rejection(Code.SWITCHED_OFF, command.off)
     if known:
         _check_workspace(request, application, workspace)
     args = host_input.decode_args(request, application, older)

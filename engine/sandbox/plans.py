@@ -295,7 +295,7 @@ class Maker:
             numbers[run.extension] if run is not None and runs else 0,
             entries[run.extension, run.function] if run is not None and runs else 0,
             command.changes_max,
-            not runs or bool(command.secret),
+            not runs or bool(command.secret) or bool(command.off),
             command.deactivates,
             0,
         )
