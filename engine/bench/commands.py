@@ -3,7 +3,8 @@
 Throughput: a backlog of `credit` is in the log before any node starts; counted is what the nodes
 have confirmed and applied, from when all partitions move until the last outcome. Beside it, in the
 same run, the bare loop. Latency: commands are sent when they are due, whatever the nodes do, and
-timed until a reader of the log has the outcome.
+timed until a reader of the log has the outcome; not those of the first seconds, in which a broker
+that has just been started compiles the code it runs.
 """
 
 import subprocess
@@ -23,6 +24,7 @@ from engine.wire import partition_of
 
 WARM_SHARE = 0.1
 RATES = (1_000, 10_000)
+WARM_S = 5.0
 BARE_TIMEOUT_S = 300
 _HEADROOM = 1.2  # over its throughput a node's latency is the length of its queue
 
@@ -88,6 +90,8 @@ def _latency(
 ) -> dict[str, Any]:
     count = int(rate * asked.latency_s)
     if isinstance(place, places.KafkaPlace):
+        warm = int(rate * min(WARM_S, asked.latency_s))
+        through_log(place, workload, workload.credits(warm), rate)
         return through_log(place, workload, workload.credits(count), rate).row()
     return nodes.workers[0].ask(
         folder=str(asked.folder), accounts=asked.accounts, commands=count, rate=rate

@@ -25,7 +25,7 @@ from engine.node.node import Node
 LATENCY_US_MAX = 60_000_000
 DRAIN_S = 10.0
 _TAKE = 1_000
-_PAUSE_S = 0.0005
+_PAUSE_S = 0.001  # a client's shortest wait: with less it spins, and takes a core from the node
 _WATERMARK_S = 10.0
 _ID = slice(wire.HEADER_BYTES, wire.HEADER_BYTES + 16)
 
