@@ -184,6 +184,25 @@ static void test_rows(void)
     MUST(rows_held() == 0);
 }
 
+/* A view's row goes with its confirmation, unless somebody has read it meanwhile; others stay. */
+static void test_unread(void)
+{
+    static const char *keys[] = {"\x80\0line", "\x80\0read", "\x01\0record"};
+    State behind = {.sequence = 1};
+    change_begin(false);
+    for (u32 i = 0; i < 3; i++) {
+        u32 length = 2 + (u32)strlen(keys[i] + 2), hash = key_hash((const u8 *)keys[i], length);
+        change_put((const u8 *)keys[i], length, hash, (const u8 *)"x", 1, true, 0);
+        if (i == 1) MUST(row_find((const u8 *)keys[i], length, hash));
+    }
+    change_end(&behind);
+    MUST(rows_held() == 3);
+    rows_confirm(1, &behind);
+    MUST(rows_held() == 2);
+    MUST(!row_find((const u8 *)keys[0], 6, key_hash((const u8 *)keys[0], 6)));
+    rows_clear();
+}
+
 /* ---- known: from an empty store on, what never was is known not to be there ---- */
 
 enum { EVER = ROW_CACHE_MAX + 60000, NEVER = 50000 };
@@ -442,7 +461,7 @@ int main(int argc, char **argv)
     call_reset();
     if (!strcmp(part, "memory")) pages_used = 0, test_memory();
     else if (!strcmp(part, "hash")) test_hash();
-    else if (!strcmp(part, "rows")) test_rows();
+    else if (!strcmp(part, "rows")) test_rows(), test_unread();
     else if (!strcmp(part, "known")) test_known();
     else if (!strcmp(part, "ranges")) test_ranges();
     else if (!strcmp(part, "dedup")) test_dedup();

@@ -79,7 +79,7 @@ typedef struct {
     Span refusals; /* Span: codes that no extension may give as they are */
 } Image;
 typedef struct { Span name; u32 command, is_old; } Named;
-enum { TABLE_RECORDS_FIRST = 0x0100 };
+enum { TABLE_RECORDS_FIRST = 0x0100, TABLE_VIEWS_FIRST = 0x8000 };
 enum { DIGEST_WORKSPACE, DIGEST_LOG, DIGEST_UNIQUE, DIGESTS_OWN, DIGESTS_MAX = 4096 };
 enum { IMAGE_MAGIC = 0x31544150 };
 

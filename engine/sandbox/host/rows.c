@@ -103,7 +103,8 @@ static Row *row_get(const u8 *key, u32 length, u32 hash)
         }
     }
     Row *row = keep((u32)sizeof(Row) + length);
-    *row = (Row){.next = *place, .hash = hash, .key_length = (u16)length, .used = 1};
+    *row = (Row){.next = *place, .hash = hash, .key_length = (u16)length,
+        .used = key[0] < TABLE_VIEWS_FIRST >> 8};
     copy(row->key, key, length);
     *place = row;
     row_count++;
@@ -139,6 +140,7 @@ Row *row_provide(const u8 *key, u32 length, const u8 *value, u32 value_length, b
     if (!row->value && !row->pins) {
         row->value = there ? value_new(value, value_length, 0, false) : ABSENT;
     }
+    row->used = 1;
     return row;
 }
 
@@ -241,9 +243,21 @@ void guess_end(void)
 
 /* ---- between batches ---- */
 
+/* Let a view's row go that nobody has read since it was put first: most are lines of some history, and
+ * would only push what is worked on out of the processor's cache. The store has it. */
+static void drop_unread(Row *row)
+{
+    if (row->pins || row->folded || row->used) return;
+    known_evicted(row);
+    row_remove(row);
+}
+
 static void forget_folded(void)
 {
-    for (u32 i = 0; i < folded_count; i++) folded[i]->folded = 0;
+    for (u32 i = 0; i < folded_count; i++) {
+        folded[i]->folded = 0;
+        drop_unread(folded[i]);
+    }
     folded_count = 0;
 }
 
@@ -280,6 +294,7 @@ bool rows_confirm(i64 sequence, State *behind)
             Journal *entry = &journal[journal_first & (journal_room - 1)];
             value_drop(entry->before);
             entry->row->pins--;
+            drop_unread(entry->row);
         }
         *behind = outcome->state;
         found = true;
