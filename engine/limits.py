@@ -20,7 +20,10 @@ CODE_LENGTH_MAX = 64
 LOGS_MAX = 16
 
 # One batch.
-BATCH_COMMANDS_MAX = 1_000
+BATCH_COMMANDS_MAX = 4_000
+BATCH_COMMANDS_FIRST = 1_000  # until it is known how long they take
+BATCH_COMMANDS_MIN = 16
+BATCH_DECIDE_MS_MAX = 40  # other partitions of a node wait for it
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 FLIGHTS_MAX = 4
 MISS_PASSES_MAX = 4

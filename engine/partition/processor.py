@@ -81,6 +81,7 @@ class Processor:
         self._state = state  # as confirmed
         self._epoch = state.position.epoch
         self._waiting = Batch()  # taken, not decided yet
+        self._batch_max = limits.BATCH_COMMANDS_FIRST
         self._flights: deque[Flight] = deque()
         self._duplicates: deque[Duplicate] = deque()
         self._probe: LogState | None = None  # judges a gap that is being read
@@ -139,7 +140,7 @@ class Processor:
         if not self.taking or busy or len(self._duplicates) >= limits.LOOKUPS_WAITING_MAX:
             return Batch()
         if not self._waiting:
-            self._waiting = self._ports.commands.take(limits.BATCH_COMMANDS_MAX)
+            self._waiting = self._ports.commands.take(self._batch_max)
         if not self._waiting or self._ahead_of_clock(max(self._waiting.times_ms)):
             return Batch()
         count = _fitting(self._waiting)
@@ -156,12 +157,21 @@ class Processor:
     def _decide(self, batch: Batch) -> Decided:
         """DECIDE: one call of the host, and one more per pass that found missing rows."""
         host, now_ms = self._ports.host, self._ports.clock.now_ms()
+        began_ms = self._ports.clock.monotonic_ms()
         self._observe(Stage.TAKE, Decided())
         decided = self._ledger.finish(
             batch, host, lambda rest: host.decide(rest, Input.COMMANDS, now_ms)
         )
+        self._pace(len(batch), self._ports.clock.monotonic_ms() - began_ms)
         self._observe(Stage.DECIDE, decided)
         return decided
+
+    def _pace(self, count: int, took_ms: int) -> None:
+        """Let batches be as large as pays, but none so long that others must wait for it."""
+        if took_ms > limits.BATCH_DECIDE_MS_MAX:
+            self._batch_max = max(count // 2, limits.BATCH_COMMANDS_MIN)
+        elif count >= self._batch_max and 2 * took_ms <= limits.BATCH_DECIDE_MS_MAX:
+            self._batch_max = min(2 * self._batch_max, limits.BATCH_COMMANDS_MAX)
 
     def _observe(self, stage: Stage, decided: Decided) -> None:
         self._ports.observer.batch(stage, self._partition, decided)
