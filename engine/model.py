@@ -204,8 +204,9 @@ class Chain:
 class Decided:
     """What a state host made of a batch (FORMATS 6), outcome by outcome.
 
-    `done` commands (or records) are finished; the rest waits for the rows in `missing` and for all
-    rows below `missing_prefixes`. `ids` and `times` are those of the outcomes, for the dedup page.
+    A fold returns no `outcomes` and no `workspaces`: whoever asked has them. `done` commands (or
+    records) are finished; the rest waits for the rows in `missing` and for all rows below
+    `missing_prefixes`. `ids` and `times` are those of the outcomes, for the dedup page.
     `digests` are differences to add, modulo 2**64; `marks` what they were at each Mark that was
     folded. `state` is the state after the last outcome.
 

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from engine.errors import LogError, UnavailableError
 from engine.limits import ARCHIVE_PIECE_BYTES, ARCHIVE_PIECES_HELD
-from engine.log.frames import RECORD_HEADER_BYTES, encode_record, read_record, record_head
+from engine.log.frames import RECORD_HEADER_BYTES, encode_record, read_records, record_head
 from engine.model import Batch, Bounds, LogRecord, Lookup, Report
 from engine.ports import EventLog, EventReader, Logs, ObjectStore, Statistics
 
@@ -86,8 +86,9 @@ class Archive:
         while at < len(whole):
             if at + RECORD_HEADER_BYTES > len(whole):
                 raise _damaged(piece, f"a cut off record at byte {at}")
-            at = read_record(whole, at, record_head(whole, at)[1], batch)
-            if at <= 0:
+            begin, offset = at, record_head(whole, at)[1]
+            at, _ = read_records(whole, begin, offset, 1, batch)
+            if at == begin:
                 raise _damaged(piece, "a record that can't be read")
         return batch
 

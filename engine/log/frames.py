@@ -28,6 +28,7 @@ _START = struct.Struct(">IIqqIi")
 
 HEADER_BYTES = _HEADER.size + _CRC.size
 RECORD_HEADER_BYTES = _START.size
+_FRAME_BYTES = _FRAME.size
 _LENGTH_MAX = _FIELDS.size + 2 * RECORD_BYTES_MAX  # a key and a value
 
 
@@ -74,21 +75,39 @@ def record_head(data: bytes, at: int) -> tuple[int, int, int]:
     return _FRAME.size + length, offset, time_ms
 
 
-def read_record(data: bytes, at: int, offset: int, batch: Batch) -> int:
-    """Add the record at `at` to the batch; return the index behind it.
+def read_records(data: bytes, at: int, offset: int, count: int, batch: Batch) -> tuple[int, bool]:
+    """Add the records at `at`, at most `count`, whole ones only.
 
-    0 = it is not whole in `data`, -1 = damaged or of another offset.
+    The first of them has this offset, the next ones follow. Return where they end, and whether the
+    next one is sound as far as it is there: not of another offset, its checksum right.
     """
-    length, checksum, named, time_ms, _, key_length = _START.unpack_from(data, at)
-    start, end = at + _FRAME.size, at + _FRAME.size + length
-    if end > len(data):
-        return 0
-    if named != offset or crc32c(memoryview(data)[start:end]) != checksum:
-        return -1
-    body = at + _START.size
-    value = body + max(key_length, 0)
-    batch.add(offset, time_ms, data[body:value] if key_length >= 0 else None, data[value:end])
-    return end
+    view, size, last = memoryview(data), len(data), len(data) - _START.size
+    times_ms, keys, values = batch.times_ms, batch.keys, batch.values
+    unpack, next_offset = _START.unpack_from, offset
+    behind, sound = offset + count, True
+    # Every record that is replayed comes through here, so this is written for few steps.
+    while next_offset < behind and at <= last:
+        length, checksum, named, time_ms, _, key_length = unpack(data, at)
+        start = at + _FRAME_BYTES
+        end = start + length
+        if end > size:
+            break
+        if named != next_offset or crc32c(view[start:end]) != checksum:
+            sound = False
+            break
+        body = at + RECORD_HEADER_BYTES
+        times_ms.append(time_ms)
+        if key_length >= 0:
+            value = body + key_length
+            keys.append(data[body:value])
+            values.append(data[value:end])
+        else:
+            keys.append(None)
+            values.append(data[body:end])
+        next_offset += 1
+        at = end
+    batch.offsets.extend(range(offset, next_offset))
+    return at, sound
 
 
 def whole_record(data: bytes, at: int, offset: int) -> int:

@@ -14,7 +14,7 @@ from engine.log.frames import (
     HEADER_BYTES,
     RECORD_HEADER_BYTES,
     decode_header,
-    read_record,
+    read_records,
     record_bytes,
     was_safe,
     whole_record,
@@ -138,14 +138,10 @@ class FolderLog:
 
     def _read(self, batch: Batch, count: int) -> None:
         """Add whole records of the current segment to the batch."""
-        chunk, at = self._chunk(), 0
-        while len(batch) < count and at + RECORD_HEADER_BYTES <= len(chunk):
-            end = read_record(chunk, at, self._offset, batch)
-            if end <= 0:
-                break
-            self._offset += 1
-            at = end
-        self._at += at
+        before = len(batch)
+        read, _ = read_records(self._chunk(), 0, self._offset, count - before, batch)
+        self._offset += len(batch) - before
+        self._at += read
 
     def _chunk(self) -> bytes:
         """Read at least one record, if there is a whole one."""

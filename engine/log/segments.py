@@ -22,7 +22,7 @@ from engine.log.frames import (
     decode_header,
     encode_header,
     encode_record,
-    read_record,
+    read_records,
     record_bytes,
     record_head,
     was_safe,
@@ -334,17 +334,13 @@ class SegmentLog:
 
     def _parse(self, segment: _Segment, cursor: Cursor, count: int, batch: Batch) -> int:
         """Add records from the cursor on to the batch; return how many bytes they took."""
-        chunk, at = self._chunk(segment, cursor), 0
-        while len(batch) < count and at + RECORD_HEADER_BYTES <= len(chunk):
-            end = read_record(chunk, at, cursor.offset, batch)
-            if end < 0:
-                position = cursor.position + at
-                raise segment.damaged(cursor.offset, position, "a record with a wrong checksum")
-            if end == 0:
-                break
-            cursor.offset += 1
-            at = end
-        return at
+        chunk, before = self._chunk(segment, cursor), len(batch)
+        read, sound = read_records(chunk, 0, cursor.offset, count - before, batch)
+        cursor.offset += len(batch) - before
+        if not sound:
+            position = cursor.position + read
+            raise segment.damaged(cursor.offset, position, "a record with a wrong checksum")
+        return read
 
     def _chunk(self, segment: _Segment, cursor: Cursor) -> bytes:
         """Read at least one whole record from the cursor on."""

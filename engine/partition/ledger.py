@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 from engine import limits, wire
@@ -54,9 +55,9 @@ class Ledger:
         position = state.position
         position.host = replace(decided.state)
         position.digests = add_digests(self.digests, decided.digests)
-        batch = list(decided.rows.items())
-        batch.extend(_pages(decided, offsets))
-        self._write(batch, position)
+        made = list(_pages(decided, offsets))
+        self._written += len(decided.rows) + len(made)
+        self._write(chain(decided.rows.items(), made), position)
 
     def apply_application(
         self, index: int, value: bytes, state: LogState, turn: Turn | None = None
@@ -100,11 +101,11 @@ class Ledger:
         state.position.digests = self.digests
         self._write([], state.position)
 
-    def _write(self, batch: list[tuple[bytes, bytes | None]], position: Position) -> None:
-        batch.append((rows.POSITION_KEY, wire.encode_position(position, limits.FORMAT)))
-        self.store.write(batch)
+    def _write(self, batch: Iterable[tuple[bytes, bytes | None]], position: Position) -> None:
+        last = rows.POSITION_KEY, wire.encode_position(position, limits.FORMAT)
+        self.store.write(chain(batch, (last,)))
+        self._written += 1
         self.position = position.copy()
-        self._written += len(batch)
 
     def expire_ids(self) -> None:
         """Drop the ids of pages that the dedup floor has passed; their offsets stay.
@@ -237,15 +238,24 @@ def _pages(decided: Decided, offsets: list[int]) -> Iterator[tuple[bytes, bytes]
     """Yield a dedup page per run of outcomes at adjacent offsets."""
     assert len(offsets) == len(decided.ids)
     first = decided.state.sequence - len(offsets) + 1
-    start = 0
-    for at in range(1, len(offsets) + 1):
-        if at < len(offsets) and offsets[at] == offsets[at - 1] + 1:
-            continue
+    start, count = 0, len(offsets)
+    while start < count:
+        at = _adjacent(offsets, start)
         newest = max(decided.command_times[start:at])
         ids = decided.ids[start:at]
         page = rows.Page(first + start, offsets[start], at - start, newest, ids)
         yield rows.page_key(page.first_sequence), rows.encode_page(page)
         start = at
+
+
+def _adjacent(offsets: list[int], start: int) -> int:
+    """Return the index behind the offsets that follow on one another from `start` on."""
+    if offsets[-1] - offsets[start] == len(offsets) - 1 - start:
+        return len(offsets)  # they only grow, so none is left out
+    at = start + 1
+    while offsets[at] == offsets[at - 1] + 1:
+        at += 1
+    return at
 
 
 def _waiting_rows(waiting: Mapping[str, int]) -> dict[bytes, bytes]:

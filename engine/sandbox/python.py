@@ -355,8 +355,9 @@ class PythonHost:
         if run.before is not None:
             return
         decided = run.decided
-        decided.outcomes.append(encoded)
-        decided.workspaces.append(key)
+        if not confirmed:  # whoever folds has them
+            decided.outcomes.append(encoded)
+            decided.workspaces.append(key)
         decided.ids.append(command_id)
         decided.command_times.append(outcome["command_time"])
         decided.rows.update(effects.rows)

@@ -9,9 +9,8 @@ the slow lane alone.
 import re
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Any
 
 from engine import wire
 from engine.application import Application, rows
@@ -264,7 +263,7 @@ class WasmHost(PythonHost):
                 _reply(decided.outcomes[first + number], batch.values[indexes[number]])
             )
 
-    def _take_folded(self, run: Pass, batch: Batch) -> None:
+    def _take_folded(self, run: Pass, _batch: Batch) -> None:
         """Add what the fast lane has folded since it was last asked."""
         box, decided = self._door.box(), run.decided
         self._take_missing(run)
@@ -274,15 +273,6 @@ class WasmHost(PythonHost):
         box.done = 0
         if not count:
             return
-        read = self._door.memory.read
-        lengths = array("I", read(box.ends, 4 * count))
-        indexes = array("I", read(box.indexes, 4 * count))
-        places = array("I", read(box.places, 4 * count))
-        values: list[Any] = batch.values
-        for at, place, length in zip(indexes, places, lengths, strict=True):
-            value = values[at]
-            decided.outcomes.append(value)
-            decided.workspaces.append(value[place : place + length])
         self._take_columns(run)
 
     def _take_columns(self, run: Pass) -> None:
@@ -326,18 +316,26 @@ class WasmHost(PythonHost):
             left = box.left
             start += count
             data = door.memory.read(box.out, box.out_used)
-            lengths = array("I", data[: 8 * count])
-            at = 8 * count
-            for key_length, length in zip(lengths[::2], lengths[1::2], strict=True):
-                middle = at + key_length
-                if length == _NONE:
-                    found[data[at:middle]] = None
-                    at = middle
-                else:
-                    end = middle + length
-                    found[data[at:middle]] = data[middle:end]
-                    at = end
+            middles = array("I", data[: 8 * count])
+            ends, middles = middles[1::2], middles[::2]
+            if _NONE in ends:
+                found.update(_rows_some_gone(data, middles, ends))
+                continue
+            begins = [8 * count, *ends][:count]
+            found |= {
+                data[begin:middle]: data[middle:end]
+                for begin, middle, end in zip(begins, middles, ends, strict=True)
+            }
         return found
+
+
+def _rows_some_gone(
+    data: bytes, middles: Sequence[int], ends: Sequence[int]
+) -> Iterator[tuple[bytes, bytes | None]]:
+    begin = 8 * len(ends)
+    for middle, end in zip(middles, ends, strict=True):
+        yield data[begin:middle], None if end == _NONE else data[middle:end]
+        begin = middle if end == _NONE else end
 
 
 def _columns(batch: Batch) -> bytes:

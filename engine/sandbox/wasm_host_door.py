@@ -62,7 +62,7 @@ class Mailbox(ctypes.Structure):
         ("before", State),
         *_words("out_used outcomes done rejected replies missing missing_used reason"),
         *_words("running serial budget_ms guest broken pages"),
-        *_words("ends indexes ids times places reply_indexes missing_at"),
+        *_words("ends indexes ids times reply_indexes missing_at"),
         *_words("digests digests_touched left"),
         ("counters", ctypes.c_uint64 * len(_REASONS)),
     ]

@@ -4,13 +4,12 @@ Each must be found: by its trace (test_traces.py), and where the table in test_s
 it also by the simulator, within a bounded number of seeds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from engine.application import rows
 from engine.errors import LogError
 from engine.log.simulated_broker import Session
 from engine.model import Bounds, Decided, Duplicate, LogRecord, Phase
@@ -463,10 +462,10 @@ def the_position_is_written_apart(patch: Patch) -> None:
     """Promise 5: rows and position are two writes, so that a crash can come between them."""
     original = Ledger._write
 
-    def write(self: Ledger, batch: list[tuple[bytes, bytes | None]], position: Any) -> None:
-        if batch:
-            self.store.write([row for row in batch if row[0] != rows.POSITION_KEY])
-            batch.clear()
-        original(self, batch, position)
+    def write(self: Ledger, batch: Iterable[tuple[bytes, bytes | None]], position: Any) -> None:
+        found = list(batch)
+        if found:
+            self.store.write(found)
+        original(self, [], position)
 
     patch.setattr(Ledger, "_write", write)

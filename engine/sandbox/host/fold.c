@@ -38,9 +38,6 @@ static void publish_folded(const Outcome *o, const Item *item)
     effects_publish(state, !guessed, !guessed);
     if (guessed) return;
     u32 n = m->outcomes++;
-    out_indexes[n] = item->at;
-    out_ends[n] = o->workspace.length;
-    out_places[n] = o->workspace.at - address_of(item->value);
     copy(out_ids[n], o->command_id, ID_BYTES);
     out_times[n] = o->command_time;
     m->done++;

@@ -12,7 +12,7 @@ _Noreturn void broken(int line)
 }
 
 /* Columns of a run's outcomes. */
-static u32 out_ends[OUTCOMES_MAX], out_indexes[OUTCOMES_MAX], out_places[OUTCOMES_MAX];
+static u32 out_ends[OUTCOMES_MAX], out_indexes[OUTCOMES_MAX];
 static u32 out_replies[OUTCOMES_MAX];
 static i64 out_times[OUTCOMES_MAX];
 static u8 out_ids[OUTCOMES_MAX][ID_BYTES];
@@ -308,7 +308,7 @@ EXPORT("start") u32 start(void)
         m->missing_at = address_of(missing);
         m->ends = address_of(out_ends), m->indexes = address_of(out_indexes);
         m->ids = address_of(out_ids), m->times = address_of(out_times);
-        m->places = address_of(out_places), m->reply_indexes = address_of(out_replies);
+        m->reply_indexes = address_of(out_replies);
         m->digests = address_of(digest_of), m->digests_touched = address_of(digest_touched);
     }
     call_reset();

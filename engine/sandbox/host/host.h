@@ -363,7 +363,7 @@ typedef struct {
     /* out */
     u32 out_used, outcomes, done, rejected, replies, missing, missing_used, reason;
     u32 running, serial, budget_ms, guest, broken, pages;
-    u32 ends, indexes, ids, times, places, reply_indexes, missing_at, digests, digests_touched, left;
+    u32 ends, indexes, ids, times, reply_indexes, missing_at, digests, digests_touched, left;
     u64 counters[REASONS];
 } Mailbox;
 extern Mailbox mailbox;

@@ -334,7 +334,7 @@ void rows_changed_begin(void)
     batch++;
 }
 
-/* Lengths of key and value of each changed row, then the bytes; NONE where a row is gone. */
+/* Where key and value of each changed row end, then the bytes; NONE where a row is gone. */
 u32 rows_changed_write(Writer *w, u32 from)
 {
     u32 to = from;
@@ -345,10 +345,12 @@ u32 rows_changed_write(Writer *w, u32 from)
         if (size + more > (u64)(w->end - w->at)) break;
         size += more;
     }
+    u32 at = (to - from) * 8;
     for (u32 i = from; i < to; i++) {
         const Value *value = listed[i]->value;
-        u32 lengths[2] = {listed[i]->key_length, value == ABSENT ? NONE : value->length};
-        write_raw(w, lengths, 8);
+        u32 ends[2] = {at += listed[i]->key_length, NONE};
+        if (value != ABSENT) ends[1] = at += value->length;
+        write_raw(w, ends, 8);
     }
     for (u32 i = from; i < to; i++) {
         const Value *value = listed[i]->value;
