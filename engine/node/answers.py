@@ -141,7 +141,7 @@ class Answers:
         unsure_ms = min(
             now_ms - replica.confirmed_ms, self._liveness.unheard_ms(self._parts.directory, now_ms)
         )
-        if unsure_ms > limits.PEER_SILENCE_MS:
+        if unsure_ms > limits.OWNER_SILENCE_MS:  # from then on others may claim
             raise UnavailableError(
                 "E1402",
                 f"this node has not reached the others for {unsure_ms} ms: the partition may have "
