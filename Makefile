@@ -60,7 +60,7 @@ simulate: .venv/installed ## 10,000 seeds of the simulator
 	@$(BIN)/partita simulate --seeds 10000
 
 bench: extensions ## measure this machine: every case, with the results kept in loadtest/results
-	@for case in host-call commands replay growth query; do \
+	@for case in host-call harm commands replay growth query; do \
 	  $(BIN)/partita bench $$case --keep || exit 1; done
 
 chaos: extensions ## three brokers, three nodes, load and faults for 20 minutes, and an audit

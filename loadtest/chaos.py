@@ -4,7 +4,7 @@
 
 Processes are killed, paused and stopped, links are cut in silence or reset. Afterwards an auditor
 that knows nothing of the engine compares all that was sent and answered with the topics, and
-`partita verify` compares every replica with a replay. A report goes to loadtest/figures; on a
+`partita verify` compares every replica with a replay. A report goes to loadtest/results; on a
 difference the folder with all logs stays, and the exit status is 1.
 """
 
@@ -30,7 +30,7 @@ from loadtest.chaos_load import Book, HttpClient, KafkaLoad
 from loadtest.exactly_once import BANK
 from loadtest.nodes import LocalNodes, Setup, partita
 
-FIGURES = Path(__file__).parent / "figures"
+RESULTS = Path(__file__).parent / "results"
 NODES = ("first", "second", "third")
 BROKERS = 3
 HTTP_CLIENTS = 3
@@ -245,7 +245,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--do", action="append", default=[], help="exactly this kind of fault")
     parser.add_argument("--serve", action="append", default=[], help="one more option of serve")
     parser.add_argument("--folder", type=Path, help="where to keep everything")
-    parser.add_argument("--keep", action="store_true", help="keep the report in loadtest/figures")
+    parser.add_argument("--keep", action="store_true", help="keep the report in loadtest/results")
     return parser.parse_args()
 
 
@@ -268,8 +268,8 @@ def main() -> int:
     print(json.dumps(report))
     if given.keep:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        FIGURES.mkdir(exist_ok=True)
-        path = FIGURES / f"chaos-{stamp}-seed{given.seed}.json"
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"chaos-{stamp}-seed{given.seed}.json"
         path.write_text(json.dumps(report, indent=1) + "\n")
         say(f"report: {path}")
     if report["faults"]:

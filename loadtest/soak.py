@@ -6,7 +6,7 @@ Two nodes and a real broker. Full speed is measured first, on a backlog, unless 
 run at. Memory, open files and threads of each node, lag and the size of the stores are sampled from
 outside; the second part of the run decides whether they are flat. The bounded caches are so small
 that they are full before it, and what they still gain, as the nodes themselves say, is told apart.
-A report goes to loadtest/figures; the exit status is 1 if something grew.
+A report goes to loadtest/results; the exit status is 1 if something grew.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from engine.bench.probes import Load
 from loadtest.exactly_once import BANK
 from loadtest.nodes import LocalNodes, Setup
 
-FIGURES = Path(__file__).parent / "figures"
+RESULTS = Path(__file__).parent / "results"
 NODES = ("first", "second")
 ACCOUNTS = 5_000
 BACKLOG = 20_000
@@ -228,14 +228,14 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=0.0, help="commands a second; 0 = half speed")
     parser.add_argument("--cache-mb", type=int, default=CACHE_MB, help="of each node")
     parser.add_argument("--serve", action="append", default=[], help="one more option of serve")
-    parser.add_argument("--keep", action="store_true", help="keep the report in loadtest/figures")
+    parser.add_argument("--keep", action="store_true", help="keep the report in loadtest/results")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="partita-soak-") as folder:
         made = run(given.minutes, given.rate, Path(folder), given.serve, given.cache_mb)
     print(json.dumps(made, indent=1))
     if given.keep:
-        FIGURES.mkdir(exist_ok=True)
-        path = FIGURES / f"soak-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"soak-{time.strftime('%Y%m%d-%H%M%S')}.json"
         path.write_text(json.dumps(made, indent=1) + "\n")
         say(f"report: {path}")
     return 1 if made["faults"] else 0

@@ -2,22 +2,22 @@
 
 A real guest in C makes one call many times in a command. A batch of such commands is decided, and
 one of commands that make none; the difference is the calls' time. Beside it, in the same run, the
-bare call of one WASM module into another, with the epoch check that ends endless loops.
+bare call of one WASM module into another (`bare_call`), which moves the same bytes.
 """
 
 import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import wasmtime
-
 from engine import wire
 from engine.application import Application
 from engine.application.schema import encode
+from engine.bench import bare_call
 from engine.bench.bank import built
 from engine.bench.hosts import HOSTS
 from engine.errors import EngineError
@@ -40,17 +40,8 @@ READS = 3_000
 HANDLES = 2_000  # each item's handle lives as long as its command
 BARE_CALLS = 10_000_000
 _WORKSPACE = "box"
-
-# The callee reads a number, as a host's function at least does; the caller adds them up.
-_CALLEE = """(module (memory 1) (func (export "call") (param i32 i32) (result i64)
-  (i64.load (i32.and (local.get 1) (i32.const 1016)))))"""
-_CALLER = """(module (import "callee" "call" (func $call (param i32 i32) (result i64)))
-  (func (export "run") (param $left i32) (result i64) (local $sum i64)
-    (loop $again
-      (local.set $sum
-        (i64.add (local.get $sum) (call $call (i32.const 4) (local.get $left))))
-      (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
-    (local.get $sum)))"""
+# Calls that move bytes are held to a bare call that copies as many, all others to one of a number.
+BYTES = {"get_string16": 16, "set_string16": 16, "read_record": 56}
 
 
 @dataclass(slots=True, frozen=True)
@@ -65,7 +56,9 @@ class Asked:
 
 def run(asked: Asked) -> dict[str, Any]:
     """Measure; return the case's keys."""
-    bare_ns = _bare(BARE_CALLS, asked.rounds)
+    bare_ns = {0: bare_call.call_ns(BARE_CALLS, asked.rounds)}
+    for length in sorted(set(BYTES.values())):
+        bare_ns[length] = bare_call.copy_ns(length, BARE_CALLS, asked.rounds)
     cases: list[dict[str, Any]] = []
     reads_us: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="partita-bench-") as scratch:
@@ -79,10 +72,12 @@ def run(asked: Asked) -> dict[str, Any]:
                 times = min(calls, HANDLES) if call == "nested_item" else calls
                 ns = bench.call_ns(call, times)
                 case = {"name": call, "host": name, "anti_freeze": True, "ns": round(ns, 2)}
-                cases.append({**case, "bare_calls": round(ns / bare_ns, 2)})
+                bare = bare_ns[BYTES.get(call, 0)]
+                cases.append({**case, "bare_ns": round(bare, 2), "ratio": round(ns / bare, 2)})
             reads_us[name] = round(bench.call_ns("get_int64", READS) * READS / 1_000, 2)
     return {
-        "bare_call_ns": round(bare_ns, 2),
+        "bare_call_ns": round(bare_ns[0], 2),
+        "bare_copy_ns": {str(length): round(ns, 2) for length, ns in bare_ns.items() if length},
         "reads_3000_us": reads_us[asked.hosts[0]],
         "reads_3000_us_by_host": reads_us,
         "cases": cases,
@@ -114,9 +109,15 @@ class HostBench:
 
     def _decide(self, name: str, args: dict[str, int], count: int) -> int:
         """Decide a batch; return how long that took in ns."""
-        schema = self._application.commands[name].args
+        return self.decide([(name, args)] * count, self._accept)
+
+    def decide(
+        self, commands: Sequence[tuple[str, dict[str, int]]], accept: Callable[[Decided], None]
+    ) -> int:
+        """Decide commands, by name and arguments, in one batch; return how long that took in ns."""
         batch, now_ms = Batch(), self._clock.now_ms()
-        for _ in range(count):
+        for name, args in commands:
+            schema = self._application.commands[name].args
             fields = {
                 "command_id": uuid7(now_ms, self._random.bytes(10)),
                 "name": name,
@@ -130,7 +131,9 @@ class HostBench:
             began_ns = time.thread_time_ns()
             decided = self._host.decide(batch, Input.COMMANDS, now_ms)
             spent_ns += time.thread_time_ns() - began_ns
-            self._accept(decided)
+            accept(decided)
+            if decided.outcomes:
+                self._host.confirm(decided.state.sequence)
             batch = batch.rest(decided.done)
             self._host.provide(dict.fromkeys(decided.missing))
         return spent_ns
@@ -140,29 +143,6 @@ class HostBench:
             outcome = wire.decode_outcome(value)
             if outcome["code"]:
                 raise EngineError("E1405", f"{outcome['name']}: {outcome['message']}")
-        if decided.outcomes:
-            self._host.confirm(decided.state.sequence)
 
 
 _ZERO = {"times": 0}
-
-
-def _bare(calls: int, rounds: int) -> float:
-    """Return the time of one call from a WASM module into another in ns."""
-    config = wasmtime.Config()
-    config.epoch_interruption = True
-    engine = wasmtime.Engine(config)
-    store = wasmtime.Store(engine)
-    store.set_epoch_deadline(1)
-    callee = wasmtime.Instance(store, wasmtime.Module(engine, _CALLEE), [])
-    call = callee.exports(store)["call"]
-    assert isinstance(call, wasmtime.Func)
-    caller = wasmtime.Instance(store, wasmtime.Module(engine, _CALLER), [call])
-    loop = caller.exports(store)["run"]
-    assert isinstance(loop, wasmtime.Func)
-    found: list[float] = []
-    for _ in range(rounds):
-        began_ns = time.thread_time_ns()
-        loop(store, calls)
-        found.append((time.thread_time_ns() - began_ns) / calls)
-    return statistics.median(found)

@@ -56,6 +56,24 @@ def host_call(
 
 
 @app.command()
+def harm(
+    host: Annotated[
+        list[str] | None, typer.Option(help="State host; repeatable; none = all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often; the median counts.")] = 5,
+    json: Json = False,
+    keep: Keep = False,
+    results: Results = RESULTS,
+) -> None:
+    """Measure what commands that trap, or loop without end, cost the good ones beside them."""
+    from engine.bench.harm import Harm, run  # noqa: PLC0415 - a case loads when it is used
+    from engine.bench.hosts import HOSTS  # noqa: PLC0415
+
+    asked = Harm(hosts=tuple(host or HOSTS), rounds=rounds)
+    report("harm", run(asked), json=json, keep=keep, results=results)
+
+
+@app.command()
 def commands(
     log: Log = "kafka",
     count: Annotated[int, typer.Option(min=100, help="How many commands wait.")] = 400_000,

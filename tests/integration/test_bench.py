@@ -9,7 +9,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from engine.bench import bank, bare_loop, host_call
+from engine.bench import bank, bare_loop, harm, host_call
 from engine.bench.hosts import HOSTS
 from engine.cli.main import app
 from engine.model import Stage
@@ -65,7 +65,16 @@ def test_host_call() -> None:
         (host, name) for host in HOSTS for name in host_call.NAMES
     ]
     assert document["bare_call_ns"] > 0
+    assert set(document["bare_copy_ns"]) == {"16", "56"}
     assert set(document["reads_3000_us_by_host"]) == set(HOSTS)
+
+
+def test_harm() -> None:
+    asked = harm.Harm(tuple(HOSTS), commands=20, cases=(("trap", 2), ("endless", 1)), rounds=1)
+    document = harm.run(asked)
+    found = [(case["host"], case["bad"]) for case in document["cases"]]
+    assert found == [(host, bad) for host in HOSTS for bad in ("trap", "endless")]
+    assert all(case["us_per_bad"] > 0 for case in document["cases"])
 
 
 def test_walk_and_what_is_kept_of_it(tmp_path: Path) -> None:
