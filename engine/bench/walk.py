@@ -25,7 +25,7 @@ from engine.errors import UnavailableError
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.kafka.logs import KafkaLogs
 from engine.log.objects import FolderObjects
-from engine.model import Batch, Decided, HostState, Input, Phase, Position, Stage
+from engine.model import Batch, Chain, Decided, HostState, Input, Phase, Position, Stage
 from engine.partition.replica import Identity, Replica
 from engine.ports import Logs, StateHost, Statistics
 from engine.settings import LogSettings
@@ -95,6 +95,11 @@ class StandIn:
     def fold(self, batch: Batch) -> Decided:
         """Fold marks, which is all there is to fold before the walk begins."""
         return Decided(done=len(batch), state=replace(self._state))
+
+    def chained(self, batch: Batch, at: int, epoch: int, sequence: int, previous: int) -> Chain:
+        """Judge nothing: a mark is no outcome."""
+        del batch, at, epoch, sequence, previous
+        return Chain()
 
     def provide(
         self, rows: Mapping[bytes, bytes | None], prefixes: Sequence[bytes] = (), /
