@@ -1,10 +1,7 @@
 """One partition on simulated logs, whose replicas a test ticks by hand."""
 
-import io
-
-import fastavro
-
 from engine import limits, wire
+from engine.application.schema import encode
 from engine.assembly import NoObserver, build_replica, python_host
 from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import SimulatedBroker
@@ -17,6 +14,14 @@ from engine.simulator.disks import MemoryObjects
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
 from engine.world import SeededRandom, uuid7
+
+
+def move_command(amount: int, command_id: bytes) -> bytes:
+    """Return the simulator's application's command as it lies in its log."""
+    schema = ledger().commands["move"].args
+    args = encode(schema, {"amount": amount})
+    fields = {"command_id": command_id, "name": "move", "args_schema": schema.fingerprint}
+    return wire.encode_command({**fields, "args": args})
 
 
 class ReplicaWorld:
@@ -72,17 +77,8 @@ class ReplicaWorld:
             self.broker.step()
 
     def move(self, amount: int, command_id: bytes = b"", workspace: str = "w") -> bytes:
-        schema = ledger().commands["move"].args
-        args = io.BytesIO()
-        fastavro.schemaless_writer(args, schema.avro, {"amount": amount})
         command_id = command_id or uuid7(self.clock.now_ms(), self.random.bytes(10))
-        command = {
-            "command_id": command_id,
-            "name": "move",
-            "args_schema": schema.fingerprint,
-            "args": args.getvalue(),
-        }
-        self.broker.publish(0, workspace.encode(), wire.encode_command(command))
+        self.broker.publish(0, workspace.encode(), move_command(amount, command_id))
         return command_id
 
     def closed(self, replica: Replica, store: MemoryStore) -> MemoryStore:

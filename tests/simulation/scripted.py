@@ -1,9 +1,8 @@
 """Shipped replicas on a broker that does nothing by itself: a test says what lands, and when."""
 
-import io
 from collections.abc import Callable
 
-import fastavro
+from replica_world import move_command
 
 from engine import wire
 from engine.assembly import NoObserver, build_replica, python_host
@@ -167,17 +166,8 @@ class Script:
 
     def command(self, amount: int, command_id: bytes = b"", workspace: str = "w") -> bytes:
         """Put a command into its log; return its id."""
-        schema = ledger().commands["move"].args
-        args = io.BytesIO()
-        fastavro.schemaless_writer(args, schema.avro, {"amount": amount})
         command_id = command_id or uuid7(self.clock.now_ms(), self.random.bytes(10))
-        fields = {
-            "command_id": command_id,
-            "name": "move",
-            "args_schema": schema.fingerprint,
-            "args": args.getvalue(),
-        }
-        self.broker.publish(0, workspace.encode(), wire.encode_command(fields))
+        self.broker.publish(0, workspace.encode(), move_command(amount, command_id))
         return command_id
 
     def foreign(self, value: bytes) -> None:
@@ -228,3 +218,27 @@ class Script:
             assert position.offset == self.broker.event_logs[0].end, "it has not read all"
             assert (position.epoch, position.host.sequence) == (rule.epoch, rule.sequence)
             assert position.host.previous == rule.previous
+
+
+def owner(script: Script, name: str = "n0", random: EqualEpochs | None = None) -> ScriptedNode:
+    """Start a node that owns."""
+    node = script.node(name, random)
+    node.own()
+    return node
+
+
+def reader(script: Script, name: str = "n1") -> ScriptedNode:
+    """Start a node that only reads: its own claim is lost on the way."""
+    node = script.node(name)
+    for _ in range(20):
+        node.tick()
+        if node.in_flight:
+            node.lose()
+            return node
+    return node
+
+
+def read(*nodes: ScriptedNode, times: int = 4) -> None:
+    """Let nodes tick while nothing lands."""
+    for node in nodes:
+        node.tick(times)
