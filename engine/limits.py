@@ -115,7 +115,7 @@ ARCHIVE_PIECES_HELD = 3  # in memory, of each partition that is read there
 SNAPSHOT_ORPHANS_MS = 24 * 3_600_000  # what another writer has left without naming it
 
 # Caches.
-ROW_CACHE_MAX = 200_000  # of each partition
+ROW_CACHE_MAX = 1_000_000  # of each partition, if its share of bytes is enough
 ROW_CACHE_BYTES_MAX = 256 * 1024 * 1024  # where no setting says otherwise
 LOOKUPS_WAITING_MAX = 1_000
 

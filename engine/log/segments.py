@@ -299,6 +299,9 @@ class SegmentLog:
         segment = self._segments[at]
         if cursor.base == segment.base:
             return segment
+        if cursor.offset == segment.base:  # where nearly all reading goes on: no index is needed
+            cursor.base, cursor.position = segment.base, HEADER_BYTES
+            return segment
         if not segment.indexed:
             self._index(segment, self._bases[at + 1])
         offset, position = segment.nearest(cursor.offset)

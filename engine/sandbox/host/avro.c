@@ -1,7 +1,7 @@
 /* Avro's binary form, as strict as engine/avro.py: what that refuses, this reads as damage. */
 #include "host.h"
 
-i64 read_long(Reader *r)
+i64 read_longer(Reader *r)
 {
     u64 number = 0;
     for (u32 shift = 0; shift < 70; shift += 7) {

@@ -62,7 +62,7 @@ enum {
     WORKSPACE_BYTES_MAX = 256, COMMAND_BYTES_MAX = 256 * 1024, OUTCOME_BYTES_MAX = 900000,
     NAME_LENGTH_MAX = 255, VIEW_ROWS_MAX = 1000, SCAN_ROWS_MAX = 1000, HANDLES_MAX = 4096,
     FIELD_BYTES_MAX = 65535, ROW_BYTES_MAX = 262144, MESSAGE_LENGTH_MAX = 1000,
-    CODE_LENGTH_MAX = 64, LOGS_MAX = 16, MISSING_ROWS_MAX = 10000, ROW_CACHE_MAX = 200000,
+    CODE_LENGTH_MAX = 64, LOGS_MAX = 16, MISSING_ROWS_MAX = 10000, ROW_CACHE_MAX = 1000000,
     ROW_CACHE_BYTES_MAX = 256 * 1024 * 1024, WORKSPACE_PAGE = 32, ID_FIRST = 65536,
     DEDUP_WINDOW_MS = 24 * 3600000, DEDUP_WINDOW_MIN_MS = 120000, DEDUP_IDS_MAX = 8388608,
     ID_AHEAD_MS_MAX = 60000, PLAN_FIELDS_MAX = 64,
@@ -105,7 +105,13 @@ u32 code_points(const u8 *data, u32 length); /* of valid UTF-8 */
 typedef struct { const u8 *at, *end; bool bad; } Reader;
 typedef struct { u8 *at, *end; bool full; } Writer;
 
-i64 read_long(Reader *r);
+i64 read_longer(Reader *r);
+static inline i64 read_long(Reader *r) /* nearly all numbers of a record are one byte */
+{
+    if (UNLIKELY(r->at >= r->end || *r->at >= 0x80)) return read_longer(r);
+    u8 byte = *r->at++;
+    return (i64)(byte >> 1) ^ -(i64)(byte & 1);
+}
 u8 read_boolean(Reader *r);
 Text read_sized(Reader *r);       /* in place */
 Text read_string(Reader *r);      /* the same, and it must be UTF-8 */

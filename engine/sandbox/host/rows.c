@@ -182,11 +182,14 @@ void change_begin(bool confirmed)
     CHECK(!changing_confirmed || outcomes_first == outcomes_end);
 }
 
-void change_put(const u8 *key, u32 key_length, u32 hash, const u8 *value, u32 length, bool there,
-    u64 hashed)
+/* Whether a row's value is of this length, and nobody needs it but who has it last. */
+static bool is_folded(const Row *row, u32 length)
 {
-    Row *row = row_get(key, key_length, hash);
-    Value *made = there ? value_new(value, length, hashed, hashed != 0) : ABSENT;
+    return row->folded && row->value != ABSENT && row->value->length == length;
+}
+
+static void row_change(Row *row, Value *value)
+{
     if (changing_confirmed) {
         value_drop(row->value);
         if (!row->folded) {
@@ -198,7 +201,20 @@ void change_put(const u8 *key, u32 key_length, u32 hash, const u8 *value, u32 le
         journal[journal_end++ & (journal_room - 1)] = (Journal){row, row->value};
         row->pins++;
     }
-    row->value = made;
+    row->value = value;
+}
+
+void change_put(const u8 *key, u32 key_length, u32 hash, const u8 *value, u32 length, bool there,
+    u64 hashed)
+{
+    Row *row = row_get(key, key_length, hash);
+    if (changing_confirmed && there && is_folded(row, length)) {
+        copy(row->value->bytes, value, length); /* once more before the store has it */
+        row->value->hash = hashed;
+        row->value->hashed = hashed != 0;
+    } else {
+        row_change(row, there ? value_new(value, length, hashed, hashed != 0) : ABSENT);
+    }
     if (!guessing && row->batch != batch) {
         row->batch = batch;
         listed = list_add(listed, &listed_count, &listed_room, row);
