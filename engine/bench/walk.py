@@ -94,7 +94,8 @@ class StandIn:
 
     def fold(self, batch: Batch) -> Decided:
         """Fold marks, which is all there is to fold before the walk begins."""
-        return Decided(done=len(batch), state=replace(self._state))
+        marks: list[dict[int, int]] = [{} for _ in batch.values]
+        return Decided(marks=marks, done=len(batch), state=replace(self._state))
 
     def chained(self, batch: Batch, at: int, epoch: int, sequence: int, previous: int) -> Chain:
         """Judge nothing: a mark is no outcome."""
