@@ -11,7 +11,20 @@ SOURCES = sorted((ROOT / "engine").rglob("*.py"))
 ALL_SOURCES = SOURCES + sorted(
     path for folder in ("tests", "loadtest", "topology") for path in (ROOT / folder).rglob("*.py")
 )
+C_SOURCES = sorted(
+    path
+    for folder in ("engine", "tests", "topology")
+    for ending in ("*.c", "*.h")
+    for path in (ROOT / folder).rglob(ending)
+    if "build" not in path.parts  # what `partita extension build` has made
+)
 LINES_MAX = 400
+# Longer than that; nothing joins this list.
+LONGER = {
+    "tests/integration/test_kafka_logs.py": 429,
+    "tests/native/host_test.c": 471,
+    "tests/simulation/planted.py": 471,
+}
 FUNCTION_LINES_MAX = 70
 
 # What enters only at `world.py`, the adapters and the shells around the core; and what to use.
@@ -53,14 +66,18 @@ def relative(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_a_module_says_what_it_is_for_and_is_not_too_long(path: Path) -> None:
+def test_a_module_says_what_it_is_for_and_its_functions_are_short(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "a module begins with what it owns"
-    assert len(text.splitlines()) <= LINES_MAX
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", ALL_SOURCES + C_SOURCES, ids=relative)
+def test_a_module_is_not_too_long(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGER.get(relative(path), LINES_MAX)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
