@@ -311,6 +311,10 @@ class Membership(Protocol):
         """Leave the group for the time being, or join it again; saying it twice is harmless."""
         ...
 
+    def decided(self, offsets: Mapping[int, int]) -> None:
+        """Take how far the commands of partitions owned here are decided, for lag tools alone."""
+        ...
+
     def close(self) -> None:
         """Leave the group, so that it need not wait for a time-out."""
         ...

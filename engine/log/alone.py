@@ -1,6 +1,6 @@
 """Membership and directory of a node that has no peers: every partition is its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.model import MembershipChange, NodeBeat
 
@@ -28,6 +28,9 @@ class StaticMembership:
             self._change = (
                 MembershipChange((), self._all) if paused else MembershipChange(self._all)
             )
+
+    def decided(self, offsets: Mapping[int, int]) -> None:
+        """No tool asks for it here."""
 
     def close(self) -> None:
         """There is no group to leave."""

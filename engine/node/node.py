@@ -22,6 +22,7 @@ log = structlog.get_logger("partita.node")
 
 IDLE_WAIT_MS = 5
 LOOK_MS = 20
+COMMIT_MS = 1_000
 FAULT_WAIT_S = 1.0
 STOP_WAIT_MS = 10_000
 
@@ -38,6 +39,7 @@ class Node(Answers):
         self._stopping = threading.Event()
         self._look_at_ms = 0
         self._suspect_at_ms = 0
+        self._commit_at_ms = 0
         self._turns = 0
         self._heart = Heart(self._announce, parts.clock)
         self._thread = threading.Thread(target=self._run, name="partita-shell", daemon=True)
@@ -125,6 +127,15 @@ class Node(Answers):
         self._placement.leaving = self._stopping.is_set() or self.operations.draining
         self._wanted = self._placement.wanted(self._replicas)
         self._placement.steer(self._replicas, self._wanted, now_ms)
+        if now_ms >= self._commit_at_ms:
+            self._commit_at_ms = now_ms + COMMIT_MS
+            self._parts.membership.decided(
+                {
+                    partition: replica.resume
+                    for partition, replica in self._replicas.items()
+                    if replica.phase is Phase.OWNING
+                }
+            )
         if self._placement.suspects and now_ms >= self._suspect_at_ms:
             self._suspect_at_ms = now_ms + limits.SUSPECT_BEAT_MS
             self._heart.beat()

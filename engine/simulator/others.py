@@ -5,7 +5,7 @@ the group gives a partition to another node before the one that had it knows.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -130,6 +130,9 @@ class SimulatedMembership:
     def pause(self, *, paused: bool) -> None:
         """Leave the group for the time being, or join it again."""
         self.paused = paused
+
+    def decided(self, offsets: Mapping[int, int]) -> None:
+        """No tool asks for it here."""
 
     def close(self) -> None:
         """Leave: the group finds out, as it does of any silent process."""

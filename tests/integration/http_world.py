@@ -169,6 +169,9 @@ class Everything:
     def released(self, partition: int) -> None:
         pass
 
+    def decided(self, offsets: object) -> None:
+        """No tool asks for it here."""
+
     def pause(self, *, paused: bool) -> None:
         pass
 

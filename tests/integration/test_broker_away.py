@@ -14,7 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from kafka_fixture import own_kafka
 from purse import write_purse
 from typer.testing import CliRunner
@@ -87,10 +88,21 @@ def test_a_node_waits_for_its_broker_and_says_so_once(tmp_path):
             (waiting,) = heard(said, "waiting for Kafka")
             for part in ("E1401", f"127.0.0.1:{port}"):
                 assert part in waiting
+            wait_until(
+                lambda: committed(f"127.0.0.1:{port}", "purse") == 1, "no offset for lag tools"
+            )
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
         finally:
             broker.stop()
+
+
+def committed(address: str, group: str) -> int:
+    """Return the group's offset, as a lag tool asks for it."""
+    admin = AdminClient({"bootstrap.servers": address})
+    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(f"{group}.commands", 0)])
+    (found,) = admin.list_consumer_group_offsets([asked]).values()
+    return found.result(30).topic_partitions[0].offset
 
 
 def test_a_node_that_waits_ends_at_the_first_signal(tmp_path):

@@ -5,7 +5,7 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, ConsumerGroupTopicPartitions, TopicPartition
 from other_versions import BEAT, newer, older
 
 from engine.errors import UnavailableError
@@ -130,6 +130,25 @@ def test_closing_is_bounded_while_a_partition_is_held(logs):
     closer.start()
     closer.join(DEADLINE_S)
     assert not closer.is_alive()
+
+
+def committed(logs):
+    """Return the group's offsets, as a lag tool asks for them."""
+    topic = logs.connection.topic("commands")
+    places = [TopicPartition(topic, each) for each in range(PARTITIONS)]
+    asked = ConsumerGroupTopicPartitions(logs.connection.group(), places)
+    admin = logs.connection.admin()  # kept: without it the answer would never come
+    (found,) = admin.list_consumer_group_offsets([asked]).values()
+    return {each.partition: each.offset for each in found.result(30).topic_partitions}
+
+
+def test_lag_tools_see_how_far_commands_are_decided(logs):
+    one = Member(logs)
+    settle(logs, lambda: one.poll() == set(range(PARTITIONS)))
+    for offsets in ({0: 5}, {0: 7, 1: 3}):
+        one.membership.decided(offsets)
+        settle(logs, lambda o=offsets: o.items() <= committed(logs).items())
+    one.membership.close()
 
 
 def beat(node, sent_at, *, leaving=False):

@@ -7,6 +7,7 @@ until the partition was let go.
 
 import logging
 import threading
+from collections.abc import Mapping
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
@@ -14,10 +15,12 @@ from engine.errors import EngineError
 from engine.limits import REVOKE_WAIT_MS
 from engine.log.kafka.connection import Connection, reason
 from engine.model import MembershipChange
+from engine.world import SystemClock
 
 POLL_S = 0.1
 CLOSE_WAIT_S = 10.0
 RETRY_WAIT_S = 1.0
+COMMIT_AGAIN_MS = 10_000
 
 _log = logging.getLogger("partita.kafka")
 
@@ -35,6 +38,10 @@ class KafkaMembership:
         self._lost = False
         self._closing = threading.Event()
         self._paused = False
+        self._decided: dict[int, int] = {}
+        self._committed: dict[int, int] = {}
+        self._commit_at_ms = 0
+        self._clock = SystemClock()
         self._rebalances = 0
         self._errors = 0
         self._messages = 0  # none, as everything is paused
@@ -62,6 +69,10 @@ class KafkaMembership:
     def pause(self, *, paused: bool) -> None:
         """Leave the group for the time being, or join it again."""
         self._paused = paused
+
+    def decided(self, offsets: Mapping[int, int]) -> None:
+        """Take how far the commands of partitions owned here are decided, for lag tools alone."""
+        self._decided = dict(offsets)
 
     def statistics(self) -> dict[str, int]:
         """Return counters."""
@@ -107,12 +118,24 @@ class KafkaMembership:
         # Polled while out of the group, too: so it is told of what leaving has taken.
         while not self._closing.is_set() and paused is self._paused:
             message = self._consumer.poll(POLL_S)
+            if not paused:
+                self._commit()
             if message is None:
                 continue
             if message.error() is not None:
                 self._errors += 1
             else:
                 self._messages += 1
+
+    def _commit(self) -> None:
+        """Tell the group's offsets. Nothing here ever reads them: a fold knows where to go on."""
+        decided, now_ms = self._decided, self._clock.monotonic_ms()
+        if not decided or (decided == self._committed and now_ms < self._commit_at_ms):
+            return
+        # Again after a while, as nobody hears of one that failed in the middle of a rebalance.
+        self._committed, self._commit_at_ms = decided, now_ms + COMMIT_AGAIN_MS
+        places = [TopicPartition(self._topic, each, offset) for each, offset in decided.items()]
+        self._consumer.commit(offsets=places, asynchronous=True)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
