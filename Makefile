@@ -30,13 +30,13 @@ extensions: .venv/installed ## the state host and the example applications' exte
 	@$(BIN)/partita extension build topology/flights
 	@$(BIN)/partita extension build topology/restaurant
 
-demo: extensions ## load a month of real flights into an embedded engine, query it, exit
-	@$(BIN)/python -m loadtest.demo
+demo: extensions ## load a year of real flights into an embedded engine, query it, exit
+	@$(BIN)/python -m loadtest.demo --year
 
-demo-kafka: extensions ## the same on a real local broker with two nodes, one of which is killed
+demo-kafka: extensions ## a month of them on a real local broker with two nodes, one of which is killed
 	@$(BIN)/python -m loadtest.demo --kafka
 
-dev: extensions ## the demo, and the engine stays up
+dev: extensions ## a month of the demo, and the engine stays up
 	@$(BIN)/python -m loadtest.demo --stay
 
 check: format lint types imports test ## all that CI checks

@@ -10,10 +10,14 @@ Data is made anew under .partita/demo; it never touches anything else.
 
 import argparse
 import asyncio
+import itertools
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,8 @@ DATA = ROOT / ".partita" / "demo"
 MONTH = 1
 HTTP_AT_ONCE = 32
 STALLED_S = 60.0
+CHUNK = 2_000
+CHUNKS_AHEAD = 8
 SAY_EVERY = 20_000  # commands, where no bar can be drawn
 
 console = Console(stderr=True)
@@ -44,6 +50,29 @@ def encoded(month: int | None) -> Iterator[tuple[str, bytes]]:
     envelopes = {name: envelope(name, schema.fingerprint) for name, schema in schemas.items()}
     for workspace, command, args, command_id in flights.plain_commands(month):
         yield workspace, envelopes[command](command_id, encode(schemas[command], args))
+
+
+def encoded_beside(month: int | None) -> Iterator[tuple[str, bytes]]:
+    """Yield what `encoded` does, made by another process: this one is the engine's."""
+    workers = ProcessPoolExecutor(1, get_context("spawn"), _begin, (month,))
+    with workers as pool:
+        waiting = deque(pool.submit(_more) for _ in range(CHUNKS_AHEAD))
+        while chunk := waiting.popleft().result():
+            waiting.append(pool.submit(_more))
+            yield from chunk
+
+
+# What the other process is at.
+_encoding: Iterator[tuple[str, bytes]] = iter(())
+
+
+def _begin(month: int | None) -> None:
+    global _encoding  # noqa: PLW0603 - a pool's process has no other place for it
+    _encoding = encoded(month)
+
+
+def _more() -> list[tuple[str, bytes]]:
+    return list(itertools.islice(_encoding, CHUNK))
 
 
 def envelope(name: str, fingerprint: int) -> Callable[[bytes, bytes], bytes]:
@@ -76,7 +105,7 @@ def load(target: "demo_targets.Target", month: int | None) -> None:
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
         published = progress.add_task("published", total=total)
         decided = progress.add_task("decided", total=total)
-        for count, (workspace, value) in enumerate(encoded(month), 1):
+        for count, (workspace, value) in enumerate(encoded_beside(month), 1):
             target.publish(workspace, value)
             if count % SAY_EVERY == 0 and progress.disable:
                 console.print(f"published {count:,} of {total:,}")
