@@ -3,6 +3,7 @@
 import functools
 import gc
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ from engine.telemetry.traces import make_traces
 from engine.world import SystemClock, SystemRandom
 
 log = structlog.get_logger("partita.node")
+
+SWITCH_S = 0.0005  # after which a thread asks another one to let it run
 
 
 class NoObserver:
@@ -270,11 +273,14 @@ def _loaded(folder: Path) -> Application:
     return application
 
 
-def settle_memory() -> None:
-    """Let the garbage collector never look again at what a process has loaded: that stays.
+def settle_process() -> None:
+    """Set the interpreter up for a node: its walk must not stand still, nor its readers wait.
 
-    Else a full collection looks at all of it, for 50 to 100 ms in which nothing is decided.
+    What is loaded stays, so a full collection need not look at all of it, which took 50 to 100 ms.
+    A thread that answers HTTP asks for the interpreter several times; by default it waits up to
+    5 ms each time while commands are decided.
     """
+    sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()
 

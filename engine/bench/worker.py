@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from engine.assembly import Engine, settle_memory
+from engine.assembly import Engine, settle_process
 from engine.bench.bank import Bank
 from engine.bench.open_loop import through_node
 from engine.settings import load_settings
@@ -73,7 +73,7 @@ def main() -> None:
         requests.put(b"")
 
     threading.Thread(target=listen, daemon=True).start()
-    settle_memory()
+    settle_process()
     engine.start()
     _write({"url": engine.server.url})
     while True:

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.assembly import Engine, settle_memory
+from engine.assembly import Engine, settle_process
 from engine.cli import output
 from engine.cli.progress import RestoreShown
 from engine.errors import EngineError, UnavailableError
@@ -70,7 +70,7 @@ def run_until_stopped(
     except KeyboardInterrupt:
         output.note("stopped before it had started")
         return
-    settle_memory()
+    settle_process()
     engine.start()
     _greet(engine, signals)
     seen = _changes(folder)
