@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -149,7 +149,7 @@ def _get(url: str) -> httpx.Response | None:
 
 
 @contextmanager
-def paused(run: Run, victim: str) -> Iterator[None]:
+def paused(run: Run, victim: str) -> Generator[None]:
     """Stop a process in the middle of what it does."""
     run.nodes.signal(victim, signal.SIGSTOP)
     try:
@@ -159,7 +159,7 @@ def paused(run: Run, victim: str) -> Iterator[None]:
 
 
 @contextmanager
-def cut_off(run: Run, victim: str) -> Iterator[None]:
+def cut_off(run: Run, victim: str) -> Generator[None]:
     """Lose all between a node and its broker; clients and the other node still reach it."""
     assert run.net is not None
     links = [(victim, "broker-1"), ("broker-1", victim)]

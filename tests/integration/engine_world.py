@@ -1,6 +1,7 @@
 """A whole engine on files or on a broker: an application with one view, asked over HTTP."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from engine.model import Phase
 from engine.settings import load_settings
 
 LEDGER = Path(simulator.__file__).parent / "ledger"
-SETTLE_S = 60
+SETTLE_S = 90
 
 
-def until(condition: Any) -> Any:
+def until(condition: Callable[[], Any], said: object = "it never came") -> Any:
     """Wait until `condition()` says something that is true, and return it."""
     deadline = time.monotonic() + SETTLE_S
     while not (said := condition()):
-        assert time.monotonic() < deadline, "it didn't come true"
+        assert time.monotonic() < deadline, said
         time.sleep(0.01)
     return said
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from engine_world import until
 from kafka_fixture import own_kafka
 from purse import write_purse
 from typer.testing import CliRunner
@@ -35,15 +36,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 WAIT_MS = 90_000
 DEADLINE_MS = 2_000
 COMMANDS = 400
-
-
-def wait_until(condition, said: object = "it never came"):
-    clock = SystemClock()
-    deadline_ms = clock.monotonic_ms() + WAIT_MS
-    while not (found := condition()):
-        assert clock.monotonic_ms() < deadline_ms, said
-        clock.sleep_ms(20)
-    return found
 
 
 @contextmanager
@@ -78,19 +70,17 @@ def test_a_node_waits_for_its_broker_and_says_so_once(tmp_path):
     port = free_port()
     broker = LocalKafka(tmp_path / "kafka")
     with serving(tmp_path / "purse", tmp_path / "data", f"127.0.0.1:{port}") as (process, said):
-        wait_until(lambda: heard(said, "waiting for Kafka"), said)
+        until(lambda: heard(said, "waiting for Kafka"), said)
         try:
             broker.start(port=port)
-            (line,) = wait_until(lambda: heard(said, " on http://"), said)
+            (line,) = until(lambda: heard(said, " on http://"), said)
             url = line.split()[-1].rstrip('"}')
             path = f"{url}/v1/workspaces/w/commands/move"
             assert httpx.post(path, json={"amount": 1}, timeout=30).status_code == 200
             (waiting,) = heard(said, "waiting for Kafka")
             for part in ("E1401", f"127.0.0.1:{port}"):
                 assert part in waiting
-            wait_until(
-                lambda: committed(f"127.0.0.1:{port}", "purse") == 1, "no offset for lag tools"
-            )
+            until(lambda: committed(f"127.0.0.1:{port}", "purse") == 1, "no offset for lag tools")
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
         finally:
@@ -109,10 +99,10 @@ def test_a_node_that_waits_ends_at_the_first_signal(tmp_path):
     write_purse(tmp_path / "purse")
     address = f"127.0.0.1:{free_port()}"
     with serving(tmp_path / "purse", tmp_path / "data", address) as (process, said):
-        wait_until(lambda: heard(said, "waiting for Kafka"), said)
+        until(lambda: heard(said, "waiting for Kafka"), said)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-        wait_until(lambda: heard(said, "stopped before it had started"), said)
+        until(lambda: heard(said, "stopped before it had started"), said)
 
 
 class Posting:
@@ -165,12 +155,12 @@ def test_a_broker_away_for_longer_than_an_append_may_take(tmp_path, monkeypatch,
         }
         engine = Engine(load_settings(None, flags), tmp_path / "purse")
         engine.start()
-        wait_until(engine.node.ready)
+        until(engine.node.ready)
         posting = Posting(engine.server.url)
         try:
             publish(application, address, lambda: leave(engine, broker, posting, away))
-            wait_until(lambda: decided(engine) >= COMMANDS, engine.node.problems())
-            wait_until(engine.node.ready)
+            until(lambda: decided(engine) >= COMMANDS, engine.node.problems())
+            until(engine.node.ready)
         finally:
             posting.end()
         assert posting.faults == []
@@ -213,11 +203,11 @@ def publish(application, address: str, half_way) -> None:
 def leave(engine: Engine, broker: LocalKafka, posting: Posting, away: int) -> None:
     """Take the broker away for longer than appends may take; the node still answers."""
     replica = engine.node._replicas[0]
-    wait_until(lambda: posting.statuses and replica.phase is Phase.OWNING)
+    until(lambda: posting.statuses and replica.phase is Phase.OWNING)
     broker.kill(number=away)
     clock = SystemClock()
     late_ms = clock.monotonic_ms() + 2 * DEADLINE_MS
-    wait_until(lambda: 503 in posting.statuses and clock.monotonic_ms() > late_ms)
+    until(lambda: 503 in posting.statuses and clock.monotonic_ms() > late_ms)
     health = httpx.get(f"{engine.server.url}/health/ready", timeout=5)
     assert health.json()["problems"] == {}, "it goes on by itself: nobody need do anything"
     assert httpx.get(f"{engine.server.url}/health/live", timeout=5).status_code == 200

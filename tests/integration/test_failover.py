@@ -7,6 +7,7 @@ from typing import Self
 
 import httpx
 import pytest
+from engine_world import until
 from purse import write_purse
 
 from engine.world import SystemClock
@@ -15,15 +16,6 @@ from loadtest.nodes import LocalNodes
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 WAIT_MS = 90_000
 KEYS = 60
-
-
-def wait_until(condition, said: object = "it never came"):
-    clock = SystemClock()
-    deadline_ms = clock.monotonic_ms() + WAIT_MS
-    while not (found := condition()):
-        assert clock.monotonic_ms() < deadline_ms, said
-        clock.sleep_ms(50)
-    return found
 
 
 class Asking:
@@ -78,11 +70,11 @@ def test_commands_and_reads_go_on_when_their_owner_is_killed(tmp_path: Path) -> 
         victim = "a" if served_by(nodes, "a") else "b"
         other = "b" if victim == "a" else "a"
         assert owner
-        wait_until(lambda: phase(nodes, other) == "standby", "nobody stands by")
+        until(lambda: phase(nodes, other) == "standby", "nobody stands by")
         post(nodes.url(other))  # the workspace is there, on the standby too
-        wait_until(lambda: amount(nodes.url(other), "?stale=ok") == 1)
+        until(lambda: amount(nodes.url(other), "?stale=ok") == 1)
         with Asking(nodes.url(other)) as asking:
-            wait_until(lambda: asking.done > KEYS // 4)
+            until(lambda: asking.done > KEYS // 4)
             nodes.kill(victim)
         assert asking.faults == []
         assert asking.done == KEYS
@@ -103,9 +95,7 @@ def phase(nodes: LocalNodes, name: str) -> str:
 def post(url: str) -> None:
     path = f"{url}/v1/workspaces/posted/commands/move"
     key = {"Idempotency-Key": str(uuid.uuid4())}
-    wait_until(
-        lambda: httpx.post(path, json={"amount": 1}, headers=key, timeout=60).status_code == 200
-    )
+    until(lambda: httpx.post(path, json={"amount": 1}, headers=key, timeout=60).status_code == 200)
 
 
 def amount(url: str, options: str) -> int:

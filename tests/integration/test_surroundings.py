@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from engine_world import until
 from purse import write_purse
 from typer.testing import CliRunner
 
@@ -27,7 +28,6 @@ from engine.cli.progress import RestoreShown
 from engine.model import Phase, Progress
 from engine.partition.replica import Replica
 from engine.settings import load_settings
-from engine.world import SystemClock
 
 runner = CliRunner()
 PARTITIONS = 3
@@ -50,15 +50,6 @@ def run(*words: object, **environment: str):
 
 def dev(folder: Path, data: Path, *words: object):
     return run("dev", folder, "--data", data, "--http", "127.0.0.1:0", *words)
-
-
-def wait_until(condition, said: object = "it never came"):
-    clock = SystemClock()
-    deadline_ms = clock.monotonic_ms() + WAIT_MS
-    while not (found := condition()):
-        assert clock.monotonic_ms() < deadline_ms, "".join(said)
-        clock.sleep_ms(20)
-    return found
 
 
 @contextmanager
@@ -95,7 +86,7 @@ def used(tmp_path: Path) -> tuple[Path, Path]:
     """Return an application and a data folder in which each partition has decided something."""
     folder, data = purse(tmp_path / "purse"), tmp_path / "data"
     with running(folder, data) as engine:
-        wait_until(engine.node.ready)
+        until(engine.node.ready)
         for workspace in workspaces():
             for _ in range(3):
                 assert add(engine, workspace).status_code == 200
@@ -168,7 +159,7 @@ def test_a_data_folder_of_another_application(used, tmp_path):
     _, data = used
     other = purse(tmp_path / "other", name="pouch")
     with running(other, data) as engine:
-        wait_until(engine.node.ready)
+        until(engine.node.ready)
     shutil.rmtree(data / "pouch")
     shutil.copytree(data / "purse", data / "pouch")
     result = dev(other, data)
@@ -223,7 +214,7 @@ def test_a_damaged_store_is_set_aside_and_built_again_from_the_log(used, kind):
         damage(store, kind)
     first, broken, _ = workspaces()
     with running(folder, data) as engine:
-        wait_until(engine.node.ready)
+        until(engine.node.ready)
         assert engine.node.problems() == {}
         assert amount(engine, broken) == 3
         assert add(engine, broken).json()["workspace_sequence"] == 4
@@ -237,13 +228,13 @@ def test_a_store_ahead_of_its_log(used):
     folder, data = used
     shutil.copytree(data / "purse" / "log", data / "older")
     with running(folder, data) as engine:
-        wait_until(engine.node.ready)
+        until(engine.node.ready)
         for workspace in workspaces():
             add(engine, workspace)
     shutil.rmtree(data / "purse" / "log")
     (data / "older").rename(data / "purse" / "log")
     with running(folder, data) as engine:
-        problems = wait_until(
+        problems = until(
             lambda: len(engine.node.problems()) == PARTITIONS and engine.node.problems()
         )
         for problem in problems.values():
@@ -252,7 +243,7 @@ def test_a_store_ahead_of_its_log(used):
         assert add(engine, workspaces()[0]).status_code == 503
     shutil.rmtree(data / "purse" / "stores")
     with running(folder, data) as engine:
-        wait_until(engine.node.ready)
+        until(engine.node.ready)
         assert [amount(engine, workspace) for workspace in workspaces()] == [3, 3, 3]
 
 
@@ -269,21 +260,21 @@ def test_a_fault_while_one_partition_opens_is_not_the_others(used, monkeypatch):
     really = Replica.open
     monkeypatch.setattr(Replica, "open", broken)
     with running(folder, data) as engine:
-        problems = wait_until(engine.node.problems)
+        problems = until(engine.node.problems)
         assert "E1405" in problems[1]
         assert "out of luck" in problems[1]
         first, second, last = workspaces()
-        wait_until(lambda: add(engine, first).status_code == 200)
-        wait_until(lambda: add(engine, last).status_code == 200)
+        until(lambda: add(engine, first).status_code == 200)
+        until(lambda: add(engine, last).status_code == 200)
         monkeypatch.undo()
-        wait_until(engine.node.ready)
+        until(engine.node.ready)
         assert add(engine, second).status_code == 200
 
 
 def test_a_fault_of_the_shell_does_not_end_it(used, monkeypatch):
     folder, data = used
     with running(folder, data) as engine:
-        wait_until(engine.node.ready)
+        until(engine.node.ready)
         failed = threading.Event()
 
         def broken():
@@ -293,7 +284,7 @@ def test_a_fault_of_the_shell_does_not_end_it(used, monkeypatch):
         monkeypatch.setattr(engine.node, "_look_around", broken)
         assert failed.wait(WAIT_MS / 1_000)
         monkeypatch.undo()
-        wait_until(lambda: add(engine, workspaces()[0]).status_code == 200)
+        until(lambda: add(engine, workspaces()[0]).status_code == 200)
 
 
 # How far a restore is.
@@ -361,7 +352,7 @@ def test_watch_reloads_a_higher_version_and_says_why_not_of_an_equal_one(tmp_pat
         def heard(text: str, count: int = 1):
             return [line for line in said if text in line][count - 1 : count]
 
-        (line,) = wait_until(lambda: heard(" on http://"), said)
+        (line,) = until(lambda: heard(" on http://"), said)
         url = line.split()[-1]
 
         def index() -> dict[str, object]:
@@ -375,19 +366,19 @@ def test_watch_reloads_a_higher_version_and_says_why_not_of_an_equal_one(tmp_pat
         text = manifest.read_text()
         more = 'commands.shift = { args = "move.avsc", run = "purse:move" }\n'
         manifest.write_text(text.replace("commands.move", f"{more}commands.move"))
-        wait_until(lambda: heard("not reloaded"), said)
-        wait_until(lambda: heard("version"), said)
+        until(lambda: heard("not reloaded"), said)
+        until(lambda: heard("version"), said)
         assert httpx.post(f"{path}/shift", json={"amount": 1}, timeout=30).status_code == 404
         assert httpx.post(f"{path}/move", json={"amount": 1}, timeout=30).status_code == 200
         manifest.write_text(text.replace("records.purse", "record.purse"))
-        wait_until(lambda: heard("E1102"), said)
+        until(lambda: heard("E1102"), said)
         manifest.write_text(text.replace("purse:Purse", "purse:Nobody").replace("1.0.0", "1.0.1"))
-        wait_until(lambda: heard("E1104"), said)
+        until(lambda: heard("E1104"), said)
         assert httpx.post(f"{path}/move", json={"amount": 1}, timeout=30).status_code == 200
         edited = text.replace("commands.move", f"{more}commands.move")
         manifest.write_text(edited.replace("1.0.0", "1.1.0"))
-        wait_until(lambda: heard("reloading: version 1.1.0"), said)
-        wait_until(lambda: index().get("version") == "1.1.0")
+        until(lambda: heard("reloading: version 1.1.0"), said)
+        until(lambda: index().get("version") == "1.1.0")
         answer = httpx.post(f"{path}/shift", json={"amount": 1}, timeout=30)
         assert answer.json()["workspace_sequence"] == 4, answer.text
         process.send_signal(signal.SIGTERM)
