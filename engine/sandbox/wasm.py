@@ -195,7 +195,7 @@ class _Instance:
         found = [exports[export.name] for export in module.exports if _is_mutable(export)]
         mutable = [each for each in found if isinstance(each, wasmtime.Global)]
         self._globals = wasm_binding.Globals(store, mutable)
-        self.functions = wasm_binding.Functions(store, exports)
+        self.functions = wasm_binding.Functions(store, exports, wasm_binding.Function)
 
     def grown(self) -> bool:
         """Tell whether the memory is larger than when it was new."""

@@ -44,9 +44,10 @@ def _chosen() -> tuple[Any, str]:
 
 
 class Functions:
-    """The functions that an instance exports, each looked up once."""
+    """The functions that an instance exports, each looked up once, behind the door `made` is of."""
 
-    def __init__(self, store: wasmtime.Store, exports: Any) -> None:
+    def __init__(self, store: wasmtime.Store, exports: Any, made: "type[Function]") -> None:
+        self._made = made
         self._store = store
         self._exports = exports
         self._known: dict[str, Function] = {}
@@ -57,7 +58,7 @@ class Functions:
         if known is None:
             function = self._exports[name]
             assert isinstance(function, wasmtime.Func)
-            known = self._known[name] = _chosen()[0].Function(self._store, function)
+            known = self._known[name] = self._made(self._store, function)
         return known
 
     def clear(self) -> None:

@@ -101,7 +101,7 @@ class Door:
         assert isinstance(stack, wasmtime.Global)
         self._table, self._stack = table, wasm_raw.Globals(self._store, [stack])
         self.memory = wasm_raw.Memory(self._store, memory)
-        self._functions = wasm_binding.Functions(self._store, exports)
+        self._functions = wasm_binding.Functions(self._store, exports, wasm_raw.Function)
         self._guests = 0
         self._folding = False
         self._watch = wasm_raw.Watch(self._store, self._running)
