@@ -179,6 +179,11 @@ class Liveness:
             self.deaf_ms(now_ms),
             silence_ms,
             owner is not None and owner.times > 1,
+            frozenset(
+                name
+                for name, peer in list(self._peers.items())
+                if peer.beat.draining or peer.beat.leaving
+            ),
         )
 
     def _ready(self, partition: int) -> list[str]:
@@ -236,7 +241,7 @@ class Liveness:
             held = peer.held.get(partition)
             if held is None or held.role not in _READY or peer.beat.node == self._node:
                 continue
-            if asking and not held.wants:
+            if peer.beat.draining or (asking and not held.wants):
                 continue
             heir = Heir(held.sequence, peer.beat.node)
             best = heir if best is None else max(best, heir)

@@ -52,6 +52,7 @@ class Node(Answers):
     def stop(self) -> None:
         """Release every partition, leave the group, close all; bounded."""
         self._stopping.set()
+        self._heart.beat()  # so that nobody hands over to a node that leaves
         self._parts.logs.wake()
         self._thread.join(STOP_WAIT_MS / 1_000)
 
@@ -221,7 +222,7 @@ class Node(Answers):
             http=self.http_url,
             sent_at=self._parts.clock.now_ms(),
             leaving=leaving,
-            draining=self.operations.draining,
+            draining=self.operations.draining or self._stopping.is_set(),
             partitions=tuple(replica.held() for replica in list(self._replicas.values())),
         )
         self._liveness.sent(beat, self._parts.clock.monotonic_ms())

@@ -21,6 +21,7 @@ class Standing(NamedTuple):
     deaf_ms: int = 0  # how long this node's own heartbeats have not come back; 0 = they do
     silence_ms: int | None = None  # of the owner that was heard last; None = nobody was
     watched: bool = False  # that owner was heard more than once
+    going: frozenset[str] = frozenset()  # nodes that have said that they leave
 
 
 class Watch:
@@ -54,7 +55,7 @@ def may_claim(watch: Watch, standing: Standing, node: str, now_ms: int) -> bool:
     """Return True when the replica of `node` is to claim now."""
     if watch.successor == node and watch.released_ms is not None:
         return True
-    if now_ms < watch.not_before_ms:
+    if now_ms < watch.not_before_ms and watch.successor not in standing.going:
         return False
     silence_ms, patience_ms = _silence_and_patience(watch, standing, now_ms)
     return silence_ms >= patience_ms
@@ -64,6 +65,8 @@ def _silence_and_patience(watch: Watch, standing: Standing, now_ms: int) -> tupl
     """Return how long nobody owned the partition as far as is known, and how long to bear that."""
     step_ms = limits.STANDBY_STEP_MS * standing.rank
     if watch.released_ms is not None:
+        if watch.successor in standing.going:
+            return now_ms - watch.released_ms, step_ms
         at_once = standing.assigned and watch.successor is None
         patience_ms = 0 if at_once else limits.SUCCESSOR_WAIT_MS + step_ms
         return now_ms - watch.released_ms, patience_ms

@@ -25,7 +25,7 @@ class Ear:
         if listening:
             self.step()
 
-    def beat(self, node: str, *partitions: Held, process: bytes = b"", leaving: bool = False):
+    def beat(self, node: str, *partitions: Held, process: bytes = b"", **flags: bool):
         return NodeBeat(
             node=node,
             process=process or node.encode().ljust(16),
@@ -35,7 +35,8 @@ class Ear:
             fingerprint=b"",
             http=f"http://{node}",
             sent_at=1_000_000 + self.now_ms,
-            leaving=leaving,
+            leaving=flags.get("leaving", False),
+            draining=flags.get("draining", False),
             partitions=partitions,
         )
 
@@ -204,6 +205,17 @@ def test_the_successor_is_the_standby_that_is_farthest() -> None:
     asking = ear.liveness.successor(1, asking=True)
     assert asking is not None
     assert asking.node == "b"
+
+
+def test_who_is_about_to_leave_is_no_successor_and_the_others_know_it() -> None:
+    ear = Ear()
+    ear.say("near", held(0, "standby", sequence=1))
+    ear.say("far", held(0, "standby", sequence=9), draining=True)
+    ear.step()
+    heir = ear.liveness.successor(0)
+    assert heir is not None
+    assert heir.node == "near"
+    assert ear.liveness.standing(0, ear.now_ms, assigned=False).going == {"far"}
 
 
 def test_requests_go_to_the_newest_owner_that_is_there() -> None:

@@ -55,6 +55,7 @@ class Peer:
                 http=f"http://{self.name}",
                 sent_at=now_ms,
                 leaving=False,
+                draining=self.placement.leaving,
                 partitions=held,
             )
             self.liveness.sent(beat, now_ms)
@@ -213,6 +214,20 @@ def test_who_leaves_waits_for_nobody_if_alone_and_never_for_ever() -> None:
         cluster.run(most_ms)
         assert owner.phase is None
         assert cluster.world.kinds()[-1] is Kind.RELEASED
+
+
+def test_a_partition_given_to_a_node_that_leaves_comes_back_at_once() -> None:
+    cluster = Cluster("a", "b")
+    owner, heir = cluster.nodes["a"], cluster.nodes["b"]
+    owner.assign()
+    cluster.until(heir, Phase.STANDBY)
+    cluster.run(1_000)
+    owner.revoke()
+    heir.assign()
+    cluster.until(owner, Phase.RELEASING)
+    heir.placement.leaving = True
+    assert cluster.until(owner, Phase.OWNING) < limits.SUCCESSOR_WAIT_MS
+    assert heir.phase is None
 
 
 def test_the_group_moves_a_partition_only_to_whom_has_caught_up_and_once(three) -> None:

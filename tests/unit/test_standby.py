@@ -87,6 +87,17 @@ def test_released_names_who_is_next_and_the_others_wait() -> None:
     assert claims(other, SECOND, 1_000 + wait + STEP)
 
 
+def test_released_to_a_node_that_leaves_is_for_the_next_at_once() -> None:
+    watch = Watch(0, wait_ms=limits.SUCCESSOR_WAIT_MS)
+    watch.released(0, "other")
+    going = FIRST._replace(going=frozenset({"other"}))
+    assert not claims(watch, FIRST, 1)
+    assert claims(watch, going, 1)
+    assert not claims(watch, going._replace(rank=1), 1)
+    watch.owned()
+    assert not claims(watch, going, 1)
+
+
 def test_released_without_a_successor_is_for_whom_the_group_has_chosen() -> None:
     watch = Watch(0)
     watch.released(1_000, None)
