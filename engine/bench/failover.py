@@ -28,11 +28,11 @@ from engine.bench.serving import Served
 from engine.bench.waiting import await_
 from engine.errors import ConfigError
 from engine.log.kafka.local import LocalKafka
-from engine.settings import Settings
 from engine.world import SystemClock, SystemRandom, uuid7
 
 FOLDER = Path(__file__).with_name("vault")
 FAULTS = ("kill", "term", "pause", "rolling")
+SNAPSHOTS = "PARTITA__SNAPSHOTS__URL"
 BOX_BYTES = 8_192
 TOUCHED = 400  # boxes that the load touches
 STEADY_S = 2.0  # between two rounds, and before the first
@@ -106,10 +106,12 @@ def measure(asked: Asked) -> list[Round]:
         stack.callback(kafka.stop)
         place = KafkaPlace(folder, kafka.start(port=0).bootstrap_servers, application)
         names = [f"node-{number}" for number in range(1, asked.nodes + 1)]
-        flags = asked.flags
-        if "standbys" in Settings.model_fields:
-            flags = ("--standbys", str(asked.standbys), *flags)
-        nodes = stack.enter_context(Served(FOLDER, folder / "nodes", place.bootstrap, names, flags))
+        flags = ("--standbys", str(asked.standbys), *asked.flags)
+        # Without standbys another node has nothing but the snapshots of who is killed.
+        copies = {} if asked.standbys else {SNAPSHOTS: (folder / "snapshots").as_uri()}
+        nodes = stack.enter_context(
+            Served(FOLDER, folder / "nodes", place.bootstrap, names, flags, copies)
+        )
         bench = Bench(asked, application, place, nodes)
         bench.fill()
         return list(bench.rounds())
@@ -157,6 +159,9 @@ class Bench:
         victim = victims[number % len(victims)]
         owned = [partition for partition, name in owners.items() if name == victim]
         others = [nodes.url(name) for name in nodes.names if name != victim]
+        if not self._asked.standbys:
+            for partition in owned:
+                nodes.snapshot(partition, victim)
         with Reads(others, self._box_in(owned[0])) as reads:
             since, at_ms = outcomes.mark(), self._clock.now_ms()
             back = self._hurt(victim)
@@ -200,6 +205,8 @@ class Bench:
 
         def again() -> None:
             nodes.ended(name)
+            if not self._asked.standbys:
+                nodes.wipe(name)
             nodes.start(name)
 
         return again

@@ -3,10 +3,12 @@
 Owns processes and nothing of what they do; every one it has started is ended with the block.
 """
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,19 +18,27 @@ from engine.log.kafka.processes import HOST, free_ports
 
 STOP_S = 30.0
 ASK_S = 2.0
+SNAPSHOT_S = 120.0
 
 
 class Served:
     """The nodes of one application on one broker."""
 
     def __init__(
-        self, folder: Path, data: Path, bootstrap: str, names: Sequence[str], flags: Sequence[str]
+        self,
+        folder: Path,
+        data: Path,
+        bootstrap: str,
+        names: Sequence[str],
+        flags: Sequence[str],
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self._command = [
             *(sys.executable, "-m", "engine.cli", "serve", str(folder)),
             *("--bootstrap-servers", bootstrap, *flags),
         ]
         self._data = data
+        self._variables = {**os.environ, **(variables or {})}
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._http = httpx.Client(timeout=ASK_S)
@@ -63,8 +73,20 @@ class Served:
         place = ("--http", f"{HOST}:{self._ports[name]}", "--data", str(self._data / name))
         with (self._data / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own command line
-                [*self._command, "--node", name, *place], stdout=log, stderr=log
+                [*self._command, "--node", name, *place],
+                stdout=log,
+                stderr=log,
+                env=self._variables,
             )
+
+    def wipe(self, name: str) -> None:
+        """Take the disk of a node that doesn't run."""
+        shutil.rmtree(self._data / name)
+
+    def snapshot(self, partition: int, name: str) -> None:
+        """Have a partition's owner take a snapshot of it."""
+        place = f"{self.url(name)}/v1/partitions/{partition}/snapshot"
+        self._http.post(place, timeout=SNAPSHOT_S).raise_for_status()
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a node a signal."""
