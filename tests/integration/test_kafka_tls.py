@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from engine.bench.serving import Served
+from engine.bench.waiting import await_
 from engine.errors import EngineError
 from engine.log.kafka.local import Broker, Cluster, LocalKafka
 from engine.log.kafka.logs import KafkaLogs
@@ -86,7 +87,7 @@ def properties(folder: Path, certificate: Path, **other: str) -> Path:
 def test_a_node_serves_over_tls_with_a_password(secure, certificate, tmp_path):
     flags = ("--properties", str(properties(tmp_path, certificate)))
     with Served(BANK, tmp_path / "data", secure, ["only"], flags) as nodes:
-        nodes.await_(lambda: len(nodes.owners()) == 4, "every partition owned", 60)
+        await_(lambda: len(nodes.owners()) == 4, "every partition owned", 60)
         path = "/v1/workspaces/a/commands/open"
         answer = httpx.post(nodes.url("only") + path, json={"owner": "somebody"}, timeout=30)
     assert answer.status_code == 200, answer.text
