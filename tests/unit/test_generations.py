@@ -19,6 +19,7 @@ from engine.partition.ownership import LogState, make_claim
 from engine.partition.reading import PartitionReader
 from engine.partition.replica import Identity, Replica
 from engine.partition.selection import Selection
+from engine.ports import StateHost
 from engine.simulator.applications import ledger, ledger_next
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
@@ -36,8 +37,9 @@ class World(ReplicaWorld):
         *,
         node: str = "n",
         records_min: int = limits.BUILD_RECORDS_MIN,
+        host: StateHost | None = None,
     ) -> Replica:
-        return self.opened(Identity(node, 0, application), store, records_min)
+        return self.opened(Identity(node, 0, application), store, records_min, host)
 
     def served(self, application: Application, amounts: Iterator[int] | range) -> MemoryStore:
         """Return the store of a replica that has served and was closed."""
@@ -305,21 +307,15 @@ SUM_CODE = """    def sum(self, ctx: Any) -> None:
 """
 
 
+def with_sums(folder: Path) -> Application:
+    """Return the ledger with a view more, whose one row each move reads."""
+    view = ("application.toml", "projectors.entry", f"{SUM}projectors.entry")
+    code = ("ledger.py", "    def project(", f"{SUM_CODE}    def project(")
+    return variant(folder, "1.1.0", view, code)
+
+
 def test_a_new_view_answers_once_it_has_been_built(world: World, tmp_path: Path) -> None:
-    wider = variant(
-        tmp_path / "a",
-        "1.1.0",
-        (
-            "application.toml",
-            "projectors.entry",
-            f"{SUM}projectors.entry",
-        ),
-        (
-            "ledger.py",
-            "    def project(",
-            f"{SUM_CODE}    def project(",
-        ),
-    )
+    wider = with_sums(tmp_path / "a")
     store = world.served(ledger(), range(1, 5))
     replica = world.replica(wider, store, records_min=1)
     world.until(replica, Phase.OWNING)
