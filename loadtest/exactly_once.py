@@ -209,12 +209,22 @@ def run(
     }
 
 
+def asked(http: httpx.Client, path: str) -> httpx.Response:
+    """Ask again where the answer says so: a node that was just started may not know the owner."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        answer = http.get(path)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+            return answer
+        time.sleep(float(answer.headers["Retry-After"]))
+
+
 def differences(nodes: LocalNodes, model: Model) -> list[str]:
     """Compare every account's balance, asked from one node, with the model."""
     found: list[str] = []
     with httpx.Client(base_url=nodes.url("first"), timeout=30) as http:
         for account, balance in model.balances.items():
-            answer = http.get(f"/v1/workspaces/{account}/records/account/0")
+            answer = asked(http, f"/v1/workspaces/{account}/records/account/0")
             record = answer.json()
             held = record.get("fields", record).get("balance")
             if not answer.is_success or held != balance:

@@ -79,8 +79,10 @@ def rows(engine: Engine, workspace: str, query: str = "") -> list[Any]:
 
 
 def built(engine: Engine) -> bool:
+    """Return whether what was loaded is in force everywhere, and all its views are built."""
+    version = engine.application.version
     partitions = ask(engine, "/v1/partitions")["partitions"]
-    return not any("builds" in partition for partition in partitions)
+    return all(one.get("application") == version and "builds" not in one for one in partitions)
 
 
 def test_an_edited_projector_is_deployed_by_a_restart(tmp_path: Path, log: dict[str, str]) -> None:
