@@ -108,7 +108,11 @@ def read_long(data: bytes, at: int) -> tuple[int, int]:
 
 def read_sized(data: bytes, at: int) -> tuple[bytes, int]:
     """Return the bytes at `at`, behind their length, and the index behind them."""
-    length, at = read_long(data, at)
+    length = data[at]
+    if length < 0x80 and not length & 1:  # as nearly all are
+        length, at = length >> 1, at + 1
+    else:
+        length, at = read_long(data, at)
     end = at + length
     if not at <= end <= len(data):
         raise WireError(f"a length of {length} where {len(data) - at} bytes are left")
@@ -262,6 +266,8 @@ def nullable(form: Form) -> Form:
     def read(data: bytes, at: int) -> tuple[Any, int]:
         if data[at] == 0:
             return None, at + 1
+        if data[at] == 2:
+            return get(data, at + 1)
         branch, at = read_long(data, at)
         if branch == 0:
             return None, at

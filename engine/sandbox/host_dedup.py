@@ -24,6 +24,7 @@ _ID_BYTES = 16
 _SHARDS = 256
 _SHARD_BITS = 8
 _SLOTS_FIRST = 8
+_EMPTY = array("I", bytes(4 * _SLOTS_FIRST))
 _NUMBERS = (1 << 32) - 1  # a table's number is sequence % _NUMBERS + 1; 0 = empty
 _COMPACT_MIN = 4_096
 
@@ -46,7 +47,7 @@ class DedupWindow:
         self._first = sequence  # entries before it are forgotten for good
         self._live = sequence  # entries before it are forgotten if all that is decided counts
         self.next = sequence
-        self._tables = [array("I", bytes(4 * _SLOTS_FIRST)) for _ in range(_SHARDS)]
+        self._tables = [_EMPTY[:] for _ in range(_SHARDS)]
         self._used = [0] * _SHARDS
 
     def __len__(self) -> int:

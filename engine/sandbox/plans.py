@@ -5,6 +5,7 @@ are told apart by identity, as everywhere in the sandbox: types that share a sch
 Knows no memory and no host: an image is bytes whose offsets count from their begin.
 """
 
+import functools
 import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +55,7 @@ Events = Mapping[tuple[str, str], Sequence[ProjectorType]]
 Guests = Mapping[str, tuple[Extension, abi.Description, abi.Resolved]]
 
 
+@functools.cache
 def _fingerprint(name: str) -> int:
     """Return what records of one of the engine's own schemas begin with."""
     return wire.crc64(json.loads(wire.schema_text(name)))

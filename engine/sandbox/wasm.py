@@ -5,11 +5,20 @@ wrong about it is an ApplicationError then, and not a rejected command later. Ea
 of time and a cap on memory; after it, memory and globals are what they were before.
 """
 
+import functools
+from typing import NamedTuple
+
 import wasmtime
 
 from engine.application.types import Application, EntryPoint, Extension
 from engine.errors import ApplicationError, Code
-from engine.limits import EPOCH_TICK_MS, FOLD_TIME_MS_MAX, MODULE_BYTES_MAX, TABLE_ELEMENTS_MAX
+from engine.limits import (
+    EPOCH_TICK_MS,
+    FOLD_TIME_MS_MAX,
+    MODULE_BYTES_MAX,
+    MODULES_COMPILED_MAX,
+    TABLE_ELEMENTS_MAX,
+)
 from engine.sandbox import abi, wasm_binding, wasm_engine, wasm_imports, wasm_module
 from engine.sandbox.host_guests import OutOfBounds, Trapped
 from engine.sandbox.session import Call, CallStopped, Missed
@@ -46,50 +55,31 @@ class WasmGuests:
             guest.close()
 
 
-class Guest:
-    """One extension and its instances: one to decide with, one to fold with, made when needed."""
+class _Described(NamedTuple):
+    """What a module says of itself, and how large its memory is at first."""
 
-    def __init__(self, extension: Extension, application: Application) -> None:
-        self.name = extension.name
-        self.memory_bytes = 0  # what it begins with
+    description: abi.Description
+    memory_bytes: int
+
+
+class _Module:
+    """A module with what it may call: instances are made of it, and run within a budget."""
+
+    def __init__(self, extension: Extension) -> None:
         self._extension = extension
         self._imports = wasm_imports.Imports()
         self._bodies = self._imports.bodies()
         self._linkers: dict[bool, wasmtime.Linker] = {}
-        self._instances: dict[bool, _Instance] = {}
         self._thunks: list[object] = []  # host functions live as long as the linkers
-        _check_module(extension)
-        self.description = self._describe()
-        _check_entries(extension, self.description)
-        self.resolved = abi.resolve(self.description, application, extension)
-        self._imports.resolve(self.resolved)
 
-    def run(self, function: str, call: Call, time_ms: int | None) -> None:
-        """Run an exported function; `time_ms` None is the fold, which only a watchdog ends."""
-        fold = time_ms is None
-        budget_ms = FOLD_TIME_MS_MAX if time_ms is None else time_ms
-        instance = self._instances.pop(fold, None) or self._instantiate(budget_ms, fold=fold)
-        ended, fault = self._call(instance, function, call, budget_ms)
-        # A miss is the host's doing, and frequent: no reason for a new instance.
-        if (ended is None or isinstance(fault, Missed)) and instance.put_back():
-            self._instances[fold] = instance
-        if fault is not None:
-            raise self._fault(fault)
-        if ended is not None:
-            raise self._trapped(ended, instance.budget, budget_ms, grown=instance.grown())
-
-    def close(self) -> None:
-        """Let go of the instances."""
-        self._instances.clear()
-
-    def _describe(self) -> abi.Description:
+    def describe(self) -> _Described:
         """Run `partita_describe`, and with it the module's start function, within the budget."""
         budget_ms = self._extension.time_ms
         try:
             instance = self._instantiate(budget_ms, fold=False)
         except (Trapped, CallStopped) as fault:
             raise _wrong(self._extension, f"its start function failed: {fault}") from fault
-        self.memory_bytes = instance.memory.size()
+        memory_bytes = instance.memory.size()
         ended, fault = self._call(instance, abi.DESCRIBE, Call(0), budget_ms)
         if ended is not None:
             reason = fault or self._trapped(ended, instance.budget, budget_ms, grown=False)
@@ -100,7 +90,7 @@ class Guest:
             data = instance.memory.read(pointer, length)
         except OutOfBounds:
             raise _wrong(self._extension, "its description lies outside of its memory") from None
-        return abi.parse(data, self._extension.target)
+        return _Described(abi.parse(data, self._extension.target), memory_bytes)
 
     def _call(
         self, instance: "_Instance", function: str, call: Call, budget_ms: int
@@ -146,7 +136,7 @@ class Guest:
     def _link(self, *, fold: bool) -> wasmtime.Linker:
         linker = self._linkers[fold] = wasmtime.Linker(wasm_engine.engine(fold=fold))
         for name, body in self._bodies.items():
-            kind, failed = _function_type(name), self._imports.failed
+            kind, failed = _function_type(name, fold=fold), self._imports.failed
             thunk = wasm_binding.define(linker, abi.MODULE, name, kind, body, failed)
             self._thunks.append(thunk)
         return linker
@@ -174,6 +164,36 @@ class Guest:
             return Trapped(Code.MEMORY_EXCEEDED, f"it gave up growing; it may have {most} KiB")
         message = "it trapped" if code is None else _TRAPS.get(code, "it trapped")
         return Trapped(Code.EXTENSION_TRAPPED, message)
+
+
+class Guest(_Module):
+    """One extension and its instances: one to decide with, one to fold with, made when needed."""
+
+    def __init__(self, extension: Extension, application: Application) -> None:
+        super().__init__(extension)
+        self.name = extension.name
+        self._instances: dict[bool, _Instance] = {}
+        self.description, self.memory_bytes = _described(extension)
+        self.resolved = abi.resolve(self.description, application, extension)
+        self._imports.resolve(self.resolved)
+
+    def run(self, function: str, call: Call, time_ms: int | None) -> None:
+        """Run an exported function; `time_ms` None is the fold, which only a watchdog ends."""
+        fold = time_ms is None
+        budget_ms = FOLD_TIME_MS_MAX if time_ms is None else time_ms
+        instance = self._instances.pop(fold, None) or self._instantiate(budget_ms, fold=fold)
+        ended, fault = self._call(instance, function, call, budget_ms)
+        # A miss is the host's doing, and frequent: no reason for a new instance.
+        if (ended is None or isinstance(fault, Missed)) and instance.put_back():
+            self._instances[fold] = instance
+        if fault is not None:
+            raise self._fault(fault)
+        if ended is not None:
+            raise self._trapped(ended, instance.budget, budget_ms, grown=instance.grown())
+
+    def close(self) -> None:
+        """Let go of the instances."""
+        self._instances.clear()
 
 
 class _Instance:
@@ -214,6 +234,15 @@ def check(application: Application) -> list[Guest]:
     """Load every WASM extension as a host would; raise ApplicationError E1104."""
     extensions = application.extensions.values()
     return [Guest(each, application) for each in extensions if each.kind == "wasm"]
+
+
+@functools.lru_cache(MODULES_COMPILED_MAX)
+def _described(extension: Extension) -> _Described:
+    """Check a module, once for all partitions: nothing but its own bytes says what it is."""
+    _check_module(extension)
+    described = _Module(extension).describe()
+    _check_entries(extension, described.description)
+    return described
 
 
 def _check_module(extension: Extension) -> None:
@@ -270,7 +299,10 @@ def _types(function: wasmtime.FuncType) -> tuple[tuple[str, ...], tuple[str, ...
     return tuple(map(str, function.params)), tuple(map(str, function.results))
 
 
-def _function_type(name: str) -> wasmtime.FuncType:
+@functools.cache
+def _function_type(name: str, *, fold: bool) -> wasmtime.FuncType:
+    """Return an import's type: of one engine alone, from its first use on."""
+    del fold
     types = {
         "i32": wasmtime.ValType.i32,
         "i64": wasmtime.ValType.i64,

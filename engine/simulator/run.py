@@ -27,7 +27,8 @@ from engine.world import SeededRandom
 
 SAFETY_STEPS = 260
 LIVENESS_STEPS_MAX = 4_000
-STABLE_STEPS = 60
+STABLE_STEPS = 30
+CALM_STEP_MS = 160  # some of them to each heartbeat, few to each silence
 CLAIMS_CALM_MAX = 6  # of each partition, until all is settled
 NODES = 3
 
@@ -128,7 +129,7 @@ class Simulation:
         """Go on without faults until all is answered and owned, and then see that it stays so."""
         before, missing = self._takeovers(), "nothing"
         for _ in range(LIVENESS_STEPS_MAX):
-            self._step(1 + self._random.below(80), fresh=False)
+            self._step(1 + self._random.below(CALM_STEP_MS), fresh=False)
             missing = self._missing()
             if not missing:
                 break
@@ -139,7 +140,7 @@ class Simulation:
         if settled - before > CLAIMS_CALM_MAX * self.broker.partitions:
             self.result.faults.append(f"{settled - before} changes of owner without a fault")
         for _ in range(STABLE_STEPS):
-            self._step(1 + self._random.below(80), fresh=False)
+            self._step(1 + self._random.below(CALM_STEP_MS), fresh=False)
         moves = self._takeovers() - settled
         if moves > self.broker.partitions:
             self.result.faults.append(f"{moves} changes of owner although all was settled")

@@ -22,6 +22,7 @@ from engine.simulator.cluster import Cluster, SimulatedNode
 from engine.world import uuid7
 
 RETRY_STEPS = 80
+CALM_RETRY_STEPS = 20
 SENT_AT_ONCE_MAX = 3
 
 
@@ -69,9 +70,10 @@ class Clients:
         for _, reply in self._broker.take_replies():
             self._take(reply)
         self._open = {sent.command_id: sent for sent in self.waiting}
+        patience = RETRY_STEPS if fresh else CALM_RETRY_STEPS
         for sent in list(self._open.values()):
             self._look(sent)
-            if self._step - sent.sent_step > RETRY_STEPS:
+            if self._step - sent.sent_step > patience:
                 sent.sent_step = self._step
                 self._ask(sent)
         if fresh and self._random.below(3) == 0:
