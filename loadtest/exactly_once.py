@@ -214,7 +214,7 @@ def asked(http: httpx.Client, path: str) -> httpx.Response:
     deadline = time.monotonic() + WAIT_S
     while True:
         answer = http.get(path)
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+        if answer.status_code != 503 or time.monotonic() > deadline:
             return answer
         time.sleep(float(answer.headers["Retry-After"]))
 
