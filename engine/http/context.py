@@ -40,6 +40,15 @@ class Json(Response):
         return orjson.dumps(content)
 
 
+async def called(work: Callable[[], T], *, brief: bool) -> T:
+    """Return what `work` returns: at once if it is brief, else from another thread.
+
+    While commands are decided, a thread waits for the interpreter each time that it is woken, and
+    a way there and back wakes two. A store's calls keep the interpreter, whoever makes them.
+    """
+    return work() if brief else await run_in_threadpool(work)
+
+
 @dataclass(slots=True)
 class Waits:
     """How long a request waits; tests make it short."""
@@ -102,9 +111,14 @@ class Context:
         return None if isinstance(found, Lookup) else found.value
 
     async def read(
-        self, partition: int, work: Callable[[PartitionReader], T], *, stale: bool = False
+        self,
+        partition: int,
+        work: Callable[[PartitionReader], T],
+        *,
+        stale: bool = False,
+        brief: bool = False,
     ) -> T:
-        """Return what `work` makes of a consistent picture, off the event loop."""
+        """Return what `work` makes of a consistent picture; off the event loop unless `brief`."""
 
         def run() -> T:
             reader = self.node.reader(partition, stale=stale)
@@ -114,7 +128,7 @@ class Context:
                 reader.close()
 
         try:
-            return await run_in_threadpool(run)
+            return await called(run, brief=brief)
         except UnavailableError as error:
             error.where.setdefault("partition", partition)
             raise self.problem(error) from None

@@ -9,14 +9,13 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine import limits
 from engine.errors import UnavailableError
-from engine.http.context import Context
+from engine.http.context import Context, called
 from engine.partition.reading import PartitionReader
 
 _MEDIA_TYPE = "application/json"
@@ -65,25 +64,29 @@ async def rows_answer(
     read: Callable[[PartitionReader], Rows],
     *,
     stale: bool = False,
+    brief: bool = False,
 ) -> Response:
-    """Return the answer that `read` gives of a consistent picture."""
+    """Return the answer that `read` gives of a consistent picture; see `called` for `brief`."""
     try:
-        reader = await run_in_threadpool(lambda: context.node.reader(partition, stale=stale))
+        reader = context.node.reader(partition, stale=stale)
     except UnavailableError as error:
         error.where.setdefault("partition", partition)
         raise context.problem(error) from None
     head: dict[str, Any] = {}
 
-    def begin() -> Iterator[bytes]:
+    def begin() -> tuple[Iterator[bytes], bytes]:
         found = read(reader)
         head.update(found.head)
-        return found.parts()
+        left = found.parts()
+        return left, _some(left)
 
     async def parts() -> AsyncGenerator[bytes, None]:
         try:
-            left = await run_in_threadpool(begin)
-            while part := await run_in_threadpool(_some, left):
+            left, part = await called(begin, brief=brief)
+            while part:
                 yield part
+                ended = len(part) < limits.PAGE_PART_BYTES
+                part = b"" if ended else await called(lambda: _some(left), brief=brief)
         finally:
             reader.close()
 
@@ -104,7 +107,7 @@ async def answer(
 
 
 def _some(parts: Iterator[bytes]) -> bytes:
-    """Return the next parts, together about as large as PAGE_PART_BYTES; empty at the end."""
+    """Return the next parts, together about as large as PAGE_PART_BYTES; less only at the end."""
     taken = bytearray()
     for part in parts:
         taken += part

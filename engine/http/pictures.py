@@ -75,6 +75,7 @@ class RecordPicture:
             self._root = integer("root", self.given["root"], 0)
         self._inactive = _inactive(self.given)
         _record_keys(self.given, application, type_)
+        self.brief = not type_.children  # one row, which takes no thread of its own to read
 
     @property
     def named(self) -> dict[str, Any]:
@@ -120,6 +121,7 @@ class RecordsPicture:
         self.workspace = workspace_of(request)
         self._inactive = _inactive(self.given)
         self._parse(application, type_)
+        self.brief = False  # any number of inactive ones may lie between
 
     def _parse(self, application: Application, type_: RecordType) -> tuple[Selection, Tree | None]:
         columns = _record_columns(type_)
@@ -169,7 +171,8 @@ class ViewPicture:
         serving = context.node.serving(context.node.partition_of(self.workspace))
         view = _view_type(serving, self._name)
         self.given = query(request, (*criteria.column_names(view.key), *options))
-        self._parse(view)
+        selection, _ = self._parse(view)
+        self.brief = not selection.reads and selection.limit <= limits.PAGE_BRIEF_ROWS_MAX
 
     def _parse(self, view: ViewType) -> tuple[Selection, Tree | None]:
         columns = dict.fromkeys(column.name for column in view.key)
@@ -186,7 +189,8 @@ class ViewPicture:
         )
         if page.next is not None:
             raise _too_wide(f"more than {len(page.rows)} rows would have to be watched")
-        listed = [_row_json(view, row, keys) for row in page.rows]
+        fields = view_known(view).fields
+        listed = [_row_json(view, fields, row, keys) for row in page.rows]
         return Watched(view, dict(zip(page.keys, listed, strict=True)))
 
     def page(self, reader: PartitionReader, head: dict[str, Any]) -> Rows:
@@ -194,11 +198,12 @@ class ViewPicture:
         view = self._checked(reader)
         selection, keys = self._parse(view)
         found = _bounded(lambda: reader.find_view_rows(self._name, self.workspace, selection))
+        fields = view_known(view).fields
 
         def listed() -> Iterator[tuple[bytes, dict[str, Any]]]:
             for place, key in zip(found.places, found.keys, strict=True):
                 row = reader.view_row(self._name, self.workspace, key)
-                yield place, _row_json(view, row, keys)
+                yield place, _row_json(view, fields, row, keys)
 
         return Rows(head, listed(), _follow(self.given, found))
 
@@ -282,15 +287,13 @@ def _follow(given: Mapping[str, str], found: Found) -> Callable[[bytes | None], 
     return cursor
 
 
-def _row_json(view: ViewType, row: Mapping[str, Any], keys: Tree | None) -> dict[str, Any]:
-    return project(_columns_json(view, row) | to_json(view.schema, row), keys)
-
-
-def _columns_json(view: ViewType, row: Mapping[str, Any]) -> dict[str, Any]:
-    fields = view_known(view).fields
-    return {
+def _row_json(
+    view: ViewType, fields: criteria.Fields, row: Mapping[str, Any], keys: Tree | None
+) -> dict[str, Any]:
+    columns = {
         column.name: value_to_json(fields[column.name], row[column.name]) for column in view.key
     }
+    return project(columns | to_json(view.schema, row), keys)
 
 
 def _inactive(given: Mapping[str, str]) -> bool:

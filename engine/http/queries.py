@@ -47,7 +47,7 @@ class Queries:
         def read(reader: PartitionReader) -> dict[str, Any]:
             return picture_json(partition, reader) | picture.read(reader)
 
-        body = await self._context.read(partition, read, stale=stale)
+        body = await self._context.read(partition, read, stale=stale, brief=picture.brief)
         return Json(body, headers=picture_headers(body))
 
     async def records(self, request: Request) -> Response:
@@ -65,7 +65,7 @@ class Queries:
         def read(reader: PartitionReader) -> Rows:
             return picture.page(reader, picture_json(partition, reader))
 
-        return await rows_answer(self._context, partition, read, stale=stale)
+        return await rows_answer(self._context, partition, read, stale=stale, brief=picture.brief)
 
     async def events(self, request: Request) -> Response:
         """Return a page of the workspace's outcomes, in order."""

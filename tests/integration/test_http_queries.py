@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from http_world import Bent, W, check_problem, client, http_settings
 
 from engine import limits
-from engine.http import Waits, create_app
+from engine.http import Waits, context, create_app
 from engine.node.node import Node
 from engine.partition.reading import PartitionReader
 
@@ -281,3 +282,21 @@ async def test_readers_are_closed(node: Node) -> None:
             await http.get(W.format("w") + path)
     assert len(opened) == 4
     assert opened == closed
+
+
+async def test_what_is_brief_is_read_without_another_thread(
+    http: httpx.AsyncClient, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed_over: list[str] = []
+
+    async def elsewhere(work: Callable[[], Any]) -> Any:
+        handed_over.append("once")
+        return work()
+
+    monkeypatch.setattr(context, "run_in_threadpool", elsewhere)
+    for path in ("/views/by_day", "/views/by_day?limit=10", "/views/one", "/records/item/65536"):
+        assert (await http.get(filled + path)).status_code == 200
+    assert handed_over == []
+    for path in ("/views/by_day?limit=101", "/views/by_day?order=name", "/records/item"):
+        assert (await http.get(filled + path)).status_code == 200
+    assert handed_over == ["once"] * 3
