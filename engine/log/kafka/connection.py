@@ -233,7 +233,7 @@ class Connection:
         if settings.group_protocol == "classic":
             own["partition.assignment.strategy"] = "cooperative-sticky"
             own["session.timeout.ms"] = settings.session_timeout_ms
-            own["heartbeat.interval.ms"] = max(settings.session_timeout_ms // 4, 100)
+            own["heartbeat.interval.ms"] = max(settings.session_timeout_ms // 10, 100)
         return self._made(Consumer, own)
 
     def _made(self, kind: Callable[..., Client], own: Properties) -> Client:
