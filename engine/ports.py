@@ -207,7 +207,10 @@ class PartitionStore(Protocol):
         ...
 
     def view(self) -> StoreView:
-        """Return a consistent picture, usable from any thread until closed."""
+        """Return a consistent picture, usable from any thread until closed.
+
+        Any thread may ask; of a store that was closed: UnavailableError E1402.
+        """
         ...
 
     def flush(self) -> None:

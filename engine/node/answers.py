@@ -25,6 +25,7 @@ from engine.model import (
 from engine.node.api import Route, Where
 from engine.node.counters import joined
 from engine.node.feed import Callback, Feed
+from engine.node.guarded import GuardedView
 from engine.node.holdings import Holdings
 from engine.node.liveness import Liveness
 from engine.node.operations import Operations
@@ -118,7 +119,7 @@ class Answers:
     def reader(self, partition: int, *, stale: bool = False) -> PartitionReader:
         """Return a consistent reader of a partition owned here; the caller closes it."""
         replica, is_stale = self._read(partition, stale=stale)
-        return PartitionReader(replica.store.view(), replica.applications, stale=is_stale)
+        return PartitionReader(GuardedView(replica), replica.applications, stale=is_stale)
 
     def _read(self, partition: int, *, stale: bool) -> tuple[Replica, bool]:
         """Return a replica to read at, and whether others may have seen newer rows."""

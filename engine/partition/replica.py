@@ -14,7 +14,7 @@ When to claim is told by `standing` (standby.py), how it becomes an owner is in 
 """
 
 from engine import limits, wire
-from engine.errors import EngineError, LogError, UnavailableError
+from engine.errors import EngineError, LogError, StoreError, UnavailableError
 from engine.model import (
     Bounds,
     Input,
@@ -26,12 +26,15 @@ from engine.partition.ledger import Ledger
 from engine.partition.ownership import head_fields
 from engine.partition.processor import OwnershipLost, Ports, Processor
 from engine.partition.recovery import Follower
+from engine.partition.restoring import DAMAGED
 from engine.partition.shown import Identity, Shown
 from engine.partition.standby import Standing, Watch, may_claim
 from engine.ports import ObjectStore, PartitionStore, Random
 from engine.wire import Kind
 
 __all__ = ["Identity", "Replica"]
+
+ENDED = frozenset({Phase.CLOSED, Phase.STOPPED})
 
 
 class Replica(Shown):
@@ -59,6 +62,7 @@ class Replica(Shown):
         self._released_ticket: int | None = None
         self._successor: str | None = None
         self._stays = False  # after a release: as a standby
+        self._unreadable: StoreError | None = None
 
     def open(self) -> None:
         """Open the store's position and the host, and ask the logs how long they are; may block."""
@@ -77,6 +81,9 @@ class Replica(Shown):
         """Do what the phase asks for; return True if anything moved. Raises EngineError to stop."""
         follower = self._follower
         assert follower is not None, "open() comes first"
+        if self._unreadable is not None and self.phase not in ENDED:
+            fault, self._unreadable = self._unreadable, None
+            raise fault
         match self.phase:
             case Phase.RECOVERING:
                 moved = self._recover(follower)
@@ -111,6 +118,11 @@ class Replica(Shown):
         """Own no more: another node has met a later claim of its own, which counted."""
         if self.phase is Phase.OWNING and self._follower is not None:
             self._end(self._follower, f"{owner} owns it by a later claim", superseded=True)
+
+    def unreadable(self, fault: StoreError) -> None:
+        """Hear from a reader, on any thread, what it met in the store; the next tick raises it."""
+        if fault.code == DAMAGED:
+            self._unreadable = fault
 
     def stop(self, problem: EngineError) -> None:
         """Stop on an error that only a person can mend."""

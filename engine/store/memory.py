@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sortedcontainers import SortedDict
 
+from engine.errors import UnavailableError
 from engine.ports import Statistics
 
 CHECKPOINT_FILE = "rows"
@@ -83,7 +84,8 @@ class MemoryStore:
     def view(self) -> "MemoryView":
         """Return a consistent picture."""
         with self._lock:
-            assert not self._closed
+            if self._closed:
+                raise UnavailableError("E1402", "the store was closed")
             view = MemoryView(self._rows, self._lock, self._views)
             self._views.append(view)
             return view

@@ -182,7 +182,9 @@ class RocksStore:
     def view(self) -> "RocksView":
         """Return a consistent picture."""
         with self._lock:
-            view = RocksView(self.folder, self._open(), self._views)
+            if self._db is None:  # whoever asks knows nothing of when a partition is let go
+                raise UnavailableError("E1402", "the store was closed", folder=self.folder)
+            view = RocksView(self.folder, self._db, self._views)
             self._views.add(view)
             return view
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from engine.errors import EngineError
+from engine.errors import EngineError, UnavailableError
 
 
 def rows(view, start=b"\x00", end=b"\xff", **options):
@@ -192,6 +192,15 @@ def test_a_closed_store_refuses(store_world):
         store.get(b"key 000")
     with pytest.raises(AssertionError):
         store.write([(b"a", b"1")])
+
+
+def test_a_picture_of_a_closed_store_is_to_be_asked_for_again(store_world):
+    """Readers don't know when a partition is let go."""
+    store, _ = filled(store_world)
+    store.close()
+    with pytest.raises(UnavailableError) as caught:
+        store.view()
+    assert caught.value.code == "E1402"
 
 
 def test_statistics_are_numbers(store_world):

@@ -1,6 +1,7 @@
 """Stores on a running engine: snapshots, restores, disks that fail. Real RocksDB, log and HTTP."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,14 +39,18 @@ def rows(world: World) -> dict[str, object]:
     return found
 
 
-def corrupt(folder: Path) -> None:
-    """Flip bits in every block of rows that lie in files."""
+def corrupt(folder: Path, *, in_place: bool = False) -> None:
+    """Flip bits in every block of rows that lie in files; in place: for who has them open, too."""
     for path in folder.glob("*.sst"):
         data = bytearray(path.read_bytes())
         for at in range(len(data) // 4):
             data[at] ^= 0x55
-        path.unlink()  # never through a link: a checkpoint may share it
-        path.write_bytes(data)
+        if not in_place:
+            path.unlink()  # never through a link: a checkpoint may share it
+            path.write_bytes(data)
+            continue
+        with path.open("r+b") as file:
+            file.write(data)
 
 
 def test_a_fresh_disk_begins_at_a_snapshot_and_folds_the_tail(world):
@@ -172,6 +177,61 @@ def test_damage_met_while_running_restores_the_partition(world):
         assert after["balance"] - before["balance"] in {0, 1}
         if answers[number].status_code == 200:
             assert after["balance"] == before["balance"] + 1
+
+
+@pytest.mark.parametrize(
+    "path", ["records/account/0", "records/account", "views/entry", "events", "views/entry/changes"]
+)
+@pytest.mark.parametrize("copies", [True, False])
+def test_damage_that_a_query_meets_restores_the_partition_too(tmp_path, path, copies):
+    """The walk may not come by for hours; who asked is told to ask again, and then gets it."""
+    kept = {"url": f"file://{tmp_path}/snapshots"} if copies else {}
+    world = World(tmp_path / "data", snapshots=kept)
+    world.start()
+    try:
+        fill(world)
+        expected = rows(world)
+        if copies:
+            world.snapshot(0)
+        else:  # what was written lies in files, and nothing of it is cached
+            world.node._replicas[0].store.checkpoint(tmp_path / "copy")
+        broken = next(one for one in WORKSPACES if world.node.partition_of(one) == 0)
+        other = next(one for one in WORKSPACES if world.node.partition_of(one) == 1)
+        corrupt(world.stores / "0", in_place=True)
+        refused = world.ask("GET", f"/v1/workspaces/{broken}/{path}")
+        assert refused.status_code == 503, refused.text
+        assert refused.headers["Retry-After"]
+        assert (refused.json()["code"], refused.json()["partition"]) == ("E1402", 0)
+        assert world.ask("GET", f"/v1/workspaces/{other}/records/account/0").status_code == 200
+        until(lambda: world.count("snapshots", "heals") == 1 and world.owned(0))
+        assert rows(world) == expected
+        assert world.count("snapshots", "restores") == copies
+        assert (world.stores / "0.broken-1").is_dir()
+        assert world.node.problems() == {}
+        world.move(1, broken)
+    finally:
+        world.stop()
+
+
+def test_many_who_meet_the_same_damage_restore_it_once(tmp_path):
+    world = World(tmp_path / "data")
+    world.start()
+    try:
+        fill(world)
+        expected = rows(world)
+        world.node._replicas[0].store.checkpoint(tmp_path / "copy")
+        corrupt(world.stores / "0", in_place=True)
+        broken = next(one for one in WORKSPACES if world.node.partition_of(one) == 0)
+        with ThreadPoolExecutor(8) as clients:
+            path = f"/v1/workspaces/{broken}/views/entry"
+            asked = [clients.submit(world.ask, "GET", path) for _ in range(64)]
+            answers = {one.result().status_code for one in asked}
+        assert answers <= {200, 503}
+        until(lambda: world.owned(0))
+        assert rows(world) == expected
+        assert world.count("snapshots", "heals") == 1
+    finally:
+        world.stop()
 
 
 def test_a_bucket_that_is_away_stops_nothing_and_is_told(tmp_path):
