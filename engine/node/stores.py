@@ -1,18 +1,19 @@
 """Partitions' stores on this node: opened or restored, copied on a timer, moved aside when broken.
 
-    a checkpoint   on the same disk, in hard links
-    a snapshot     the same as objects, if there is a store of objects
+    a checkpoint   on the same disk, in hard links: of whoever owns a partition or stands by for it,
+                   so that no restart, of neither, folds far back or begins at nothing
+    a snapshot     the same as objects, if there is a store of objects: the owner's alone, because
+                   there is always exactly one, whatever the number of standbys
 
-The owner makes both because there is always exactly one, whatever the number of standbys, and
-what it has applied is confirmed. What it costs it is a flush that comes anyway: hashing and sending
-run on the thread of this module, one partition at a time. Two that both believe to own a partition
-write two snapshots under two names, and both are sound.
+What a copy costs the walk is a flush that comes anyway: hashing and sending run on the thread of
+this module, one partition at a time. Two that both believe to own a partition write two snapshots
+under two names, and both are sound.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -77,6 +78,14 @@ class Places:
     cadence: Cadence
 
 
+@dataclass(slots=True, frozen=True)
+class _Wish:
+    """What a copy is to be: a snapshot, too, if it is `shared`; `anyway`: though nothing moved."""
+
+    shared: bool
+    anyway: bool = False
+
+
 class Stores:
     """What the node asks of partitions' stores. `tick` and `heal` are the shell's."""
 
@@ -99,9 +108,10 @@ class Stores:
         self._broken: set[int] = set()
         self._heals: dict[int, deque[int]] = {}
         self._due_at_ms: dict[int, int] = {}
-        self._copied: dict[int, int] = {}  # offset of the newest copy
+        self._copied: dict[int, tuple[int, bool]] = {}  # the newest copy's offset; is it shared
         self._failing: dict[int, str] = {}
         self._taken_at_ms: dict[int, int] = {}
+        self._held: Collection[int] = ()
         self._running: set[int] = set()
         self._counters = dict.fromkeys(("taken", "failures", "restores", "heals"), 0)
         self._worker = worker or ThreadPoolExecutor(1, thread_name_prefix="partita-snapshot")
@@ -170,15 +180,17 @@ class Stores:
             self._avoid.setdefault(partition, deque(maxlen=AVOIDED_MAX)).append(source)
 
     def tick(self, replicas: Mapping[int, Replica]) -> None:
-        """Begin a copy of each partition that is owned here and due."""
-        now_ms = self._clock.monotonic_ms()
+        """Begin a copy of each partition that is held here and due."""
+        now_ms, self._held = self._clock.monotonic_ms(), replicas.keys()
         for partition, replica in replicas.items():
-            if replica.phase is not Phase.OWNING:
+            owned = replica.phase is Phase.OWNING
+            stands_by = replica.phase is Phase.STANDBY and replica.held().epoch > 0
+            if not owned and not stands_by:
                 continue
             due_at_ms = self._due_at_ms.setdefault(partition, self._first(partition, now_ms))
             if now_ms >= due_at_ms and partition not in self._running:
                 self._due_at_ms[partition] = now_ms + self._places.cadence.interval_ms
-                self._begin(partition, replica.store, anyway=False)
+                self._begin(partition, replica.store, _Wish(shared=owned))
 
     def snapshot(self, partition: int, replica: Replica) -> "Future[Manifest]":
         """Take a snapshot now; any thread may ask."""
@@ -189,7 +201,7 @@ class Stores:
         if partition in self._running:
             what = "a snapshot of it is being taken"
             raise UnavailableError("E1403", what, "Try again shortly", partition=partition)
-        return self._begin(partition, replica.store, anyway=True)
+        return self._begin(partition, replica.store, _Wish(shared=True, anyway=True))
 
     def progress(self) -> Mapping[int, Progress]:
         """Return how far the copies are that are being fetched."""
@@ -198,7 +210,8 @@ class Stores:
     def statistics(self) -> Mapping[str, int | float]:
         """Return counters, and how old the oldest of the newest snapshots is."""
         now_ms = self._clock.monotonic_ms()
-        oldest = max((now_ms - at for at in list(self._taken_at_ms.values())), default=0)
+        taken, held = list(self._taken_at_ms.items()), self._held
+        oldest = max((now_ms - at for partition, at in taken if partition in held), default=0)
         return {**self._counters, "failing": len(self._failing), "age_ms": oldest}
 
     def close(self) -> None:
@@ -224,15 +237,15 @@ class Stores:
                 self._say(partition, f"no snapshots: {fault}")
         return self._snapshots
 
-    def _begin(self, partition: int, store: PartitionStore, *, anyway: bool) -> "Future[Manifest]":
+    def _begin(self, partition: int, store: PartitionStore, wish: "_Wish") -> "Future[Manifest]":
         self._running.add(partition)
-        copy = self._worker.submit(self._run, partition, store, anyway)
+        copy = self._worker.submit(self._run, partition, store, wish)
         copy.add_done_callback(lambda _: self._running.discard(partition))
         return copy
 
-    def _run(self, partition: int, store: PartitionStore, anyway: bool) -> Manifest:  # noqa: FBT001 - an executor passes arguments by position
+    def _run(self, partition: int, store: PartitionStore, wish: "_Wish") -> Manifest:
         try:
-            manifest = self._copy(partition, store, anyway=anyway)
+            manifest = self._copy(partition, store, wish)
         except Exception as fault:
             # Whatever it is, the walk goes on; it is tried again, and told when it is new.
             self._counters["failures"] += 1
@@ -246,8 +259,8 @@ class Stores:
         self._taken_at_ms[partition] = self._clock.monotonic_ms()
         return manifest
 
-    def _copy(self, partition: int, store: PartitionStore, *, anyway: bool) -> Manifest:
-        """Make a checkpoint, and a snapshot of it."""
+    def _copy(self, partition: int, store: PartitionStore, wish: "_Wish") -> Manifest:
+        """Make a checkpoint, and a snapshot of it if it is to be shared."""
         folder = self._folder(partition)
         files = folder.checkpoint(store)
         view = folder.look()
@@ -257,13 +270,14 @@ class Stores:
             view.close()
         if position is None:
             raise UnavailableError("E1402", "the store is empty", partition=partition)
-        now_ms = self._clock.now_ms()
-        writer = folder.writer(self._random)
+        now_ms, shared = self._clock.now_ms(), wish.shared and self._places.objects is not None
+        writer = folder.writer(self._random) if shared else ""
         taken = Taken(self._places.application, partition, position, writer, now_ms)
-        if not anyway and self._copied.get(partition) == position.offset:
+        enough = {(position.offset, shared), (position.offset, True)}
+        if not wish.anyway and self._copied.get(partition) in enough:
             return manifest_of(taken, ())
-        snapshots = self._objects(partition)
-        if snapshots is None and self._places.objects is not None:
+        snapshots = self._objects(partition) if shared else None
+        if snapshots is None and shared:
             raise UnavailableError("E1407", "the store of snapshots can't be opened")
         if snapshots is None:
             listed = (restoring.file_of(files, name) for name in files.names())
@@ -271,9 +285,10 @@ class Stores:
         else:
             manifest = snapshots.save(taken, _Ending(files, self._stopping))
         folder.keep(manifest.encode())
-        self._copied[partition] = position.offset
+        self._copied[partition] = position.offset, shared
         self._counters["taken"] += 1
-        log.info("snapshot", partition=partition, sequence=manifest.sequence)
+        what = "snapshot" if shared else "checkpoint"
+        log.info(what, partition=partition, sequence=manifest.sequence)
         if snapshots is not None:
             snapshots.collect(manifest, writer, self._places.cadence.retention, now_ms)
         return manifest

@@ -76,7 +76,7 @@ HAPPENS = [
 
 def test_faults_really_happen() -> None:
     total = Counter[str]()
-    for seed in range(1, 25):
+    for seed in range(1, 41):
         result = simulate(seed)
         total.update(result.injected, crash=result.crashes, pause=result.pauses)
     assert [name for name in HAPPENS if not total[name]] == []
