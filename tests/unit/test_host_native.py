@@ -47,7 +47,7 @@ def run(program, *arguments):
 
 
 @pytest.mark.xdist_group("native")
-@pytest.mark.parametrize("part", ["memory", "hash", "rows", "known", "ranges", "dedup"])
+@pytest.mark.parametrize("part", ["memory", "hash", "rows", "changed", "known", "ranges", "dedup"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_part_does_what_the_plainest_thing_does(tested, part, seed):
     run(tested, part, seed)

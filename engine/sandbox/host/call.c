@@ -49,7 +49,7 @@ u32 hold(Cell cell)
     return call.base + call.count++;
 }
 
-Work *work_find(const u8 *key, u32 length, u32 hash)
+Work *work_find(const u8 *key, u32 length, u64 hash)
 {
     for (Work *work = works[hash & (WORK_BUCKETS - 1)]; work; work = work->next) {
         if (work->key_hash == hash && work->key_length == length &&
@@ -60,7 +60,7 @@ Work *work_find(const u8 *key, u32 length, u32 hash)
     return NULL;
 }
 
-Work *work_new(const u8 *key, u32 length, u32 hash)
+Work *work_new(const u8 *key, u32 length, u64 hash)
 {
     Work *work = bump(sizeof(Work));
     Work **place = &works[hash & (WORK_BUCKETS - 1)];

@@ -74,7 +74,7 @@ static u32 load(const RecordType *type, i64 root, i64 id)
 {
     u32 length;
     u8 *key = record_key(type, root, id, &length);
-    u32 hash = key_hash(key, length);
+    u64 hash = key_hash(key, length);
     Work *work = work_find(key, length, hash);
     if (work) return work->handle;
     Row *row = row_find(key, length, hash);

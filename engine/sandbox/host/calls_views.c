@@ -106,7 +106,7 @@ u8 *columns_key(u32 table, const Shape *shape, const i64 *slots, u32 columns, u3
 }
 
 /* A view's row at work; `row` is where it is stored, or NULL. */
-static Work *view_work(const ViewType *view, const u8 *key, u32 length, u32 hash, Row *row)
+static Work *view_work(const ViewType *view, const u8 *key, u32 length, u64 hash, Row *row)
 {
     Work *work = work_find(key, length, hash);
     if (work) return work;
@@ -134,7 +134,7 @@ static Work *row_at(u32 k, const ViewType **view)
     u32 length;
     u8 *key = columns_key((*view)->table, shape, cell->slots, shape->fields.count, &length);
     if (UNLIKELY(!key || length > FIELD_BYTES_MAX)) return wrong(), NULL;
-    u32 hash = key_hash(key, length);
+    u64 hash = key_hash(key, length);
     Work *work = work_find(key, length, hash);
     if (work) return work;
     Row *row = row_find(key, length, hash);

@@ -21,7 +21,7 @@ u64 dedup_seed; /* of the partition's process, so that nobody can choose ids tha
 
 static Remembered **blocks; /* of sequence s: blocks[s / BLOCK % room] */
 static u32 block_room;
-static i64 first = 1, live = 1, next = 1;
+static i64 first = 1, live = 1, indexed = 1, next = 1; /* indexed: the table has those below */
 static Shard shards[SHARDS];
 
 static Remembered **block_of(i64 sequence)
@@ -75,6 +75,19 @@ static void shard_widen(Shard *shard)
     if (old.room) drop(old.slots, old.room * (u32)sizeof(u32));
 }
 
+/* Lead from ids to sequences for all that came since. Looking for a place waits for memory: where
+ * many come in a row the processor waits for several at once, so a fold leaves this to the end of a
+ * batch. Whoever needs the table calls it first. */
+void dedup_index(void)
+{
+    for (; indexed < next; indexed++) {
+        u64 place = place_of(remembered(indexed)->id);
+        Shard *shard = shard_of(place);
+        if (++shard->used * 3 > shard->room * 2) shard_widen(shard);
+        shard_put(shard, place, number_of(indexed));
+    }
+}
+
 /* Take an entry out of the table and close the gap, as linear probing needs it. */
 static void table_remove(i64 sequence)
 {
@@ -103,7 +116,7 @@ static void clear(i64 sequence)
         if (shards[i].room) drop(shards[i].slots, shards[i].room * (u32)sizeof(u32));
         shards[i] = (Shard){0};
     }
-    first = live = next = sequence;
+    first = live = indexed = next = sequence;
 }
 
 static void blocks_widen(void)
@@ -129,10 +142,6 @@ static void append(const u8 *id, i64 time)
     Remembered *entry = *block + (next & (BLOCK - 1));
     copy(entry->id, id, ID_BYTES);
     entry->time = time;
-    u64 place = place_of(id);
-    Shard *shard = shard_of(place);
-    if (++shard->used * 3 > shard->room * 2) shard_widen(shard);
-    shard_put(shard, place, number_of(next));
     next++;
 }
 
@@ -165,6 +174,7 @@ void dedup_load(const u8 *id, i64 time) { append(id, time); }
 /* The sequence of a remembered id's outcome, or 0. */
 i64 dedup_find(const u8 *id)
 {
+    dedup_index();
     u64 place = place_of(id);
     const Shard *shard = shard_of(place);
     if (!shard->room) return 0;
@@ -213,6 +223,7 @@ void dedup_raise(i64 floor)
 /* Forget for good what a confirmed floor has passed, up to sequence `before`. */
 void dedup_forget(i64 before, i64 floor)
 {
+    dedup_index();
     if (before > next) before = next;
     while (first < before && expires(first) <= floor) {
         table_remove(first);
@@ -229,6 +240,7 @@ void dedup_forget(i64 before, i64 floor)
 /* Forget the ids of outcomes behind `sequence`; the floor is what it was there. */
 void dedup_drop_after(i64 sequence, i64 floor)
 {
+    dedup_index();
     while (next - 1 > sequence && next > first) {
         table_remove(--next);
         if (!(next & (BLOCK - 1)) || next == first) {
@@ -237,6 +249,7 @@ void dedup_drop_after(i64 sequence, i64 floor)
             *block = NULL;
         }
     }
+    indexed = next;
     dedup_floor = floor;
     live = first;
     advance();

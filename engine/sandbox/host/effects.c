@@ -14,7 +14,7 @@ static u8 digest_touched[DIGESTS_MAX];
 
 void effects_begin(void) { effect_count = 0; }
 
-void effect_put(u32 table, u32 digest, const u8 *key, u32 key_length, u32 hash, const u8 *value,
+void effect_put(u32 table, u32 digest, const u8 *key, u32 key_length, u64 hash, const u8 *value,
     u32 length, bool there, u64 before)
 {
     if (UNLIKELY(effect_count == effect_room)) {
@@ -92,7 +92,8 @@ static void record_effects(Change *change)
     const RecordType *type = change->type;
     if (type->kind == OPERATION) return; /* it lives in its outcome only */
     const u8 *key;
-    u32 length, hash;
+    u32 length;
+    u64 hash;
     if (change->work) {
         key = change->work->key, length = change->work->key_length, hash = change->work->key_hash;
     } else {

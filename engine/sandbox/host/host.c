@@ -33,13 +33,13 @@ void chain_begin(u32 first_value);
 void to_guest(u32 to, const void *from, u32 length);
 void from_guest(void *to, u32 from, u32 length);
 void guest_reset(const Guest *guest);
-int compare_keys(const u8 *a, u32 a_length, const u8 *b, u32 b_length);
 
 #include "memory.c"
 #include "hash.c"
 #include "avro.c"
 #include "group.c"
 #include "known.c"
+#include "changed.c"
 #include "rows.c"
 #include "ranges.c"
 #include "dedup.c"
@@ -100,7 +100,7 @@ EXPORT("batch") void batch_begin(void)
     chain_begin(columns.value_at);
     m->at = m->guessing = m->done = 0;
     m->missing = m->missing_used = 0;
-    rows_changed_begin();
+    changed_begin();
     fill(digest_of, 0, sizeof(u64) * plan()->tables);
     fill(digest_touched, 0, plan()->tables);
 }
@@ -144,7 +144,12 @@ static u32 run(enum Status (*one)(const Item *))
 }
 
 EXPORT("decide") u32 decide(void) { return run(decide_one); }
-EXPORT("fold") u32 fold(void) { return run(fold_one); }
+EXPORT("fold") u32 fold(void)
+{
+    u32 status = run(fold_one);
+    dedup_index();
+    return status;
+}
 
 /* A guest has trapped: forget the command at hand, and let the guest be as new. */
 EXPORT("recover") void recover(void)
@@ -155,12 +160,12 @@ EXPORT("recover") void recover(void)
     guest_reset(&guests[mailbox.guest]);
 }
 
-/* Write rows that the batch has changed from number `size` on; return how many had room. */
+/* Write rows that the batch has changed, by key, from number `size` on; return how many had room. */
 EXPORT("changed") u32 changed(void)
 {
     Mailbox *m = &mailbox;
     Writer w = {bytes_at(m->out), bytes_at(m->out + m->out_room), false};
-    u32 count = rows_changed_write(&w, m->size);
+    u32 count = changed_write(&w, m->size);
     m->out_used = (u32)(w.at - bytes_at(m->out));
     m->left = listed_count - m->size - count;
     return count;
@@ -277,6 +282,7 @@ EXPORT("dedup_load") void ids_load(void)
     Mailbox *m = &mailbox;
     if (!dedup_load_begin(m->first, m->size, m->second)) return;
     for (u32 i = 0; i < m->size; i++) dedup_load(bytes_at(m->desk) + i * ID_BYTES, m->second);
+    dedup_index();
 }
 
 /* ---- the beginning ---- */

@@ -145,7 +145,8 @@ extern Value absent_; /* known not to be there */
 typedef struct Row {
     struct Row *next;
     Value *value;     /* the newest; NULL = not known (only while something unconfirmed was) */
-    u32 hash, pins;   /* pins: journal entries that name it */
+    u64 hash;
+    u32 pins;         /* journal entries that name it */
     u32 batch;        /* in which it was listed as changed */
     u16 key_length; u8 used, folded;
     u8 key[];
@@ -155,13 +156,13 @@ typedef struct {
     i64 sequence, previous, registered_at, newest_command_time, dedup_floor, emitted_sequence;
 } State; /* model.HostState without the application */
 
-u32 key_hash(const u8 *key, u32 length);
-Row *row_find(const u8 *key, u32 length, u32 hash); /* NULL = nothing known; writes `used` only */
+u64 key_hash(const u8 *key, u32 length);
+Row *row_find(const u8 *key, u32 length, u64 hash); /* NULL = nothing known; writes `used` only */
 u64 value_hash(Row *row);                           /* of its present value, 0 where absent */
 Row *row_provide(const u8 *key, u32 length, const u8 *value, u32 value_length, bool there);
 /* One outcome's changes: begin, put each, end. `confirmed`: nothing can take them back (fold). */
 void change_begin(bool confirmed);
-void change_put(const u8 *key, u32 key_length, u32 hash, const u8 *value, u32 length, bool there,
+void change_put(const u8 *key, u32 key_length, u64 hash, const u8 *value, u32 length, bool there,
     u64 hashed /* 0 = not counted yet */);
 void change_end(const State *state);
 void guess_begin(void);
@@ -169,8 +170,6 @@ void guess_end(void);
 bool rows_confirm(i64 sequence, State *behind);     /* false: no such outcome was waiting */
 void rows_discard(void);
 void rows_clear(void);
-void rows_changed_begin(void);                      /* a new batch: nothing is listed */
-u32 rows_changed_write(Writer *w, u32 from);        /* how many from there on had room */
 void rows_bound(u64 bytes);       /* of what may be evicted, between batches */
 u32 rows_held(void);
 u64 rows_bytes(void);
@@ -179,17 +178,24 @@ u32 rows_unconfirmed(void);
  * all); NULL = no more. Some come twice. */
 Row *rows_next_changed(u64 *at, const u8 *prefix, u32 length);
 
+/* ---- changed.c: the rows that a batch has changed ---- */
+void changed_begin(void);                    /* a new batch: none so far */
+void changed_add(Row *row);
+u32 changed_write(Writer *w, u32 from);      /* in key order; how many from there on had room */
+int compare_keys(const u8 *a, u32 a_length, const u8 *b, u32 b_length);
+
 /* ---- known.c: which rows are known not to be there ---- */
 void known_begin(void);             /* the store is empty, and only this host writes to it */
 void known_end(void);
 void known_evicted(const Row *row);
-Row *known_absent(u32 hash);        /* NULL = it may be there */
+Row *known_absent(u64 hash);        /* NULL = it may be there */
 
 /* ---- dedup.c: FORMATS 4; a port of host_dedup.py, which says why ---- */
 extern i64 dedup_floor;
 void dedup_start(i64 sequence, i64 floor);
 bool dedup_load_begin(i64 first, u32 count, i64 newest_time); /* false: nothing to load of it */
 void dedup_load(const u8 *id, i64 time);
+void dedup_index(void); /* at the end of what has loaded or added many */
 i64 dedup_find(const u8 *id);
 i64 dedup_floor_at(i64 command_time);
 bool dedup_is_full(i64 command_time);
@@ -205,7 +211,8 @@ typedef struct Work {
     const RecordType *record;         /* or NULL */
     const ViewType *view;             /* or NULL: a result */
     const u8 *key;
-    u32 key_length, key_hash, handle;
+    u32 key_length, handle;
+    u64 key_hash;
     Row *row;                         /* where its stored value lies, or NULL */
     Value *before;                    /* NULL = none */
     Group group;
@@ -247,7 +254,7 @@ typedef struct { /* one loaded guest: slots of the host's function table */
 enum { GUESTS_MAX = 64 };
 extern Guest guests[GUESTS_MAX];
 
-typedef struct { u32 table, digest; const u8 *key; u32 key_length, key_hash; const u8 *value;
+typedef struct { u32 table, digest; const u8 *key; u64 key_hash; u32 key_length; const u8 *value;
     u32 length; bool there; u64 before, after; } Effect;
 
 typedef struct { /* what a call works on; calls.c reads it first */
@@ -282,8 +289,8 @@ void run_entry(u32 guest, u32 entry);
 void work_changing(Work *work);
 bool set_slot(const Ref *ref, i64 *slot, i64 value); /* false: the field can't hold it */
 bool set_text(const Ref *ref, i64 *slot, u32 from, u32 length); /* bytes in the heap */
-Work *work_find(const u8 *key, u32 length, u32 hash);
-Work *work_new(const u8 *key, u32 length, u32 hash);
+Work *work_find(const u8 *key, u32 length, u64 hash);
+Work *work_new(const u8 *key, u32 length, u64 hash);
 u8 *key_begin(u32 table, u32 extra, u32 *length); /* in the arena: table, workspace, NUL */
 void put_plain(u8 *to, i64 number);               /* 8 bytes, big-endian: in values */
 i64 get_plain(const u8 *from);
@@ -328,7 +335,7 @@ typedef struct { /* a workspace's row (rows.Workspace) */
 extern Space space;
 void space_load(Text workspace); /* unknown: it is missed, and taken to be none */
 void effects_begin(void);
-void effect_put(u32 table, u32 digest, const u8 *key, u32 key_length, u32 key_hash,
+void effect_put(u32 table, u32 digest, const u8 *key, u32 key_length, u64 key_hash,
     const u8 *value, u32 length, bool there, u64 before);
 void effects_of(Outcome *o, const CommandType *command);
 void effects_publish(const State *state, bool confirmed, bool counts);

@@ -24,23 +24,11 @@ static u64 outcomes_first, outcomes_end, outcomes_room;
 static bool guessing;
 static u64 guess_from;
 
-static Row **listed; /* changed in this batch, each once */
-static u32 listed_count, listed_room, batch = 1;
 static Row **folded; /* changed and confirmed, not known to be in the store yet */
 static u32 folded_count, folded_room;
 static bool changing_confirmed;
 
-u32 key_hash(const u8 *key, u32 length)
-{
-    u64 hash = xxh64(key, length);
-    return (u32)(hash ^ hash >> 32);
-}
-
-int compare_keys(const u8 *a, u32 a_length, const u8 *b, u32 b_length)
-{
-    int by = __builtin_memcmp(a, b, a_length < b_length ? a_length : b_length);
-    return by ? by : (int)a_length - (int)b_length;
-}
+u64 key_hash(const u8 *key, u32 length) { return xxh64(key, length); }
 
 static u32 row_size(const Row *row) { return (u32)sizeof(Row) + row->key_length; }
 static u32 value_size(const Value *value) { return (u32)sizeof(Value) + value->length; }
@@ -63,7 +51,7 @@ static Value *value_new(const u8 *data, u32 length, u64 hash, bool hashed)
     return value;
 }
 
-Row *row_find(const u8 *key, u32 length, u32 hash)
+Row *row_find(const u8 *key, u32 length, u64 hash)
 {
     if (UNLIKELY(!bucket_count)) return known_absent(hash);
     for (Row *row = buckets[hash & (bucket_count - 1)]; row; row = row->next) {
@@ -93,7 +81,7 @@ static void widen(void)
     bucket_count = wider;
 }
 
-static Row *row_get(const u8 *key, u32 length, u32 hash)
+static Row *row_get(const u8 *key, u32 length, u64 hash)
 {
     if (UNLIKELY(row_count >= bucket_count)) widen();
     Row **place = &buckets[hash & (bucket_count - 1)];
@@ -160,22 +148,6 @@ static void *ring(void *old, u64 first, u64 end, u64 *room, u32 size)
     return made;
 }
 
-static Row **list_add(Row **list, u32 *count, u32 *room, Row *row)
-{
-    if (*count == *room) {
-        u32 wider = *room ? *room * 2 : 256;
-        Row **made = keep(wider * sizeof(Row *));
-        if (*room) {
-            copy(made, list, *count * sizeof(Row *));
-            drop(list, *room * sizeof(Row *));
-        }
-        list = made;
-        *room = wider;
-    }
-    list[(*count)++] = row;
-    return list;
-}
-
 void change_begin(bool confirmed)
 {
     changing_confirmed = confirmed && !guessing;
@@ -204,7 +176,7 @@ static void row_change(Row *row, Value *value)
     row->value = value;
 }
 
-void change_put(const u8 *key, u32 key_length, u32 hash, const u8 *value, u32 length, bool there,
+void change_put(const u8 *key, u32 key_length, u64 hash, const u8 *value, u32 length, bool there,
     u64 hashed)
 {
     Row *row = row_get(key, key_length, hash);
@@ -215,10 +187,7 @@ void change_put(const u8 *key, u32 key_length, u32 hash, const u8 *value, u32 le
     } else {
         row_change(row, there ? value_new(value, length, hashed, hashed != 0) : ABSENT);
     }
-    if (!guessing && row->batch != batch) {
-        row->batch = batch;
-        listed = list_add(listed, &listed_count, &listed_room, row);
-    }
+    if (!guessing) changed_add(row);
 }
 
 void change_end(const State *state)
@@ -299,8 +268,7 @@ static void evict(void)
 bool rows_confirm(i64 sequence, State *behind)
 {
     bool found = false;
-    listed_count = 0;
-    batch++;
+    changed_begin();
     forget_folded();
     ranges_forget();
     while (outcomes_first < outcomes_end) {
@@ -323,8 +291,7 @@ bool rows_confirm(i64 sequence, State *behind)
 void rows_discard(void)
 {
     guess_end();
-    listed_count = 0;
-    batch++;
+    changed_begin();
     take_back(journal_first);
     outcomes_first = outcomes_end = 0;
     journal_first = journal_end = 0;
@@ -343,38 +310,6 @@ void rows_clear(void)
 }
 
 /* ---- what Python asks ---- */
-
-void rows_changed_begin(void)
-{
-    listed_count = 0;
-    batch++;
-}
-
-/* Where key and value of each changed row end, then the bytes; NONE where a row is gone. */
-u32 rows_changed_write(Writer *w, u32 from)
-{
-    u32 to = from;
-    u64 size = 0;
-    for (; to < listed_count; to++) {
-        const Value *value = listed[to]->value;
-        u64 more = 8u + listed[to]->key_length + (value == ABSENT ? 0 : value->length);
-        if (size + more > (u64)(w->end - w->at)) break;
-        size += more;
-    }
-    u32 at = (to - from) * 8;
-    for (u32 i = from; i < to; i++) {
-        const Value *value = listed[i]->value;
-        u32 ends[2] = {at += listed[i]->key_length, NONE};
-        if (value != ABSENT) ends[1] = at += value->length;
-        write_raw(w, ends, 8);
-    }
-    for (u32 i = from; i < to; i++) {
-        const Value *value = listed[i]->value;
-        write_raw(w, listed[i]->key, listed[i]->key_length);
-        if (value != ABSENT) write_raw(w, value->bytes, value->length);
-    }
-    return to - from;
-}
 
 Row *rows_next_changed(u64 *at, const u8 *prefix, u32 length)
 {

@@ -129,7 +129,7 @@ static bool is_active_document(const RecordType *type, i64 id)
     if (id < ID_FIRST) return false;
     u32 length;
     u8 *key = record_key(type, id, id, &length);
-    u32 hash = key_hash(key, length);
+    u64 hash = key_hash(key, length);
     const Work *work = work_find(key, length, hash);
     if (work) return work->active;
     const Row *row = row_find(key, length, hash);

@@ -65,7 +65,7 @@ static bool is_taken(const u8 *key, u32 length)
     for (const Taken *t = taken; t; t = t->next) {
         if (t->length == length && equal(t->key, key, length)) return t->there;
     }
-    u32 hash = key_hash(key, length);
+    u64 hash = key_hash(key, length);
     const Row *row = row_find(key, length, hash);
     if (!row) miss(key, length, false);
     return row && row->value != ABSENT;
