@@ -7,6 +7,7 @@ blobs. `open_objects` says what an address such as `file:///backup` or `s3://buc
 import os
 import re
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -69,8 +70,7 @@ class FolderObjects:
         except OSError as fault:
             raise _away(self._folder, fault) from fault
         names = (path.relative_to(self._folder) for path in found)
-        listed = (path.as_posix() for path in names if not path.name.startswith("."))
-        return sorted(name for name in listed if name.startswith(prefix))
+        return listed((path.as_posix() for path in names), prefix)
 
     def delete(self, name: str) -> None:
         """Delete a blob, if it is there."""
@@ -97,11 +97,23 @@ class FolderObjects:
         return self._folder.joinpath(*name.split("/"))
 
 
-def check_name(name: str) -> None:
-    """Refuse what can't name an object in every store of objects."""
+def listed(names: Iterable[str], prefix: str) -> list[str]:
+    """Return the names that begin with `prefix`, sorted; what can't be ours is left out.
+
+    A store keeps files of its own beside the objects: what is only half written, for one.
+    """
+    return sorted(name for name in names if name.startswith(prefix) and _names_an_object(name))
+
+
+def _names_an_object(name: str) -> bool:
     parts = name.split("/")
     sound = all(_PART.fullmatch(part) for part in parts)
-    if not sound or len(parts) > _PARTS_MAX or len(name) > NAME_LENGTH_MAX:
+    return sound and len(parts) <= _PARTS_MAX and len(name) <= NAME_LENGTH_MAX
+
+
+def check_name(name: str) -> None:
+    """Refuse what can't name an object in every store of objects."""
+    if not _names_an_object(name):
         raise ConfigError(
             "E1001",
             f"{name[:80]!r} can't name an object",

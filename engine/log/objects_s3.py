@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from engine.errors import ConfigError, UnavailableError
-from engine.log.objects import check_name
+from engine.log.objects import check_name, listed
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -81,14 +81,14 @@ class S3Objects:
         """Return all names that begin with `prefix`, sorted."""
         within = prefix.rpartition("/")[0]
         try:
-            listed = [
+            found = [
                 str(meta["path"])
                 for page in obstore.list(self._store, within or None)
                 for meta in page
             ]
         except (BaseError, OSError) as fault:
             raise self._away(fault) from fault
-        return sorted(name for name in listed if name.startswith(prefix))
+        return listed(found, prefix)
 
     def delete(self, name: str) -> None:
         """Delete a blob, if it is there."""

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from engine.errors import EngineError
+from engine.log.objects import listed
 
 
 def test_what_was_put_is_there_until_deleted(objects):
@@ -35,6 +36,11 @@ def test_names_are_listed_by_prefix_in_order(objects):
     assert objects.names("b/c") == ["b/c/3"]
     assert objects.names("x") == []
     assert objects.get("b/c/3") == b"b/c/3"
+
+
+def test_what_a_store_keeps_beside_the_objects_is_not_listed():
+    # versitygw shows what it has half written, by names that no object of ours can have.
+    assert listed(["b/.2.sgwtmp.17", "b/2", ".a", "b/.x/3", "c"], "b/") == ["b/2"]
 
 
 def test_a_prefix_of_a_name_is_no_object(objects):
