@@ -1,6 +1,6 @@
 """Value types of the walk. No behaviour but what follows from their fields."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 
@@ -218,7 +218,7 @@ class Decided:
     workspaces: list[bytes] = field(default_factory=list[bytes])
     ids: list[bytes] = field(default_factory=list[bytes])
     command_times: list[int] = field(default_factory=list[int])
-    rows: dict[bytes, bytes | None] = field(default_factory=dict["bytes", "bytes | None"])
+    rows: Mapping[bytes, bytes | None] = field(default_factory=dict["bytes", "bytes | None"])
     digests: dict[int, int] = field(default_factory=dict[int, int])
     marks: list[dict[int, int]] = field(default_factory=list[dict[int, int]])
     replies: list[Reply | Duplicate] = field(default_factory=list["Reply | Duplicate"])

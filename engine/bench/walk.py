@@ -73,7 +73,7 @@ class StandIn:
         state, decided = self._state, Decided()
         record, workspace, view = self._record, self._workspace, self._view
         account, log, line = self._values
-        made = decided.rows
+        made: dict[bytes, bytes | None] = {}
         for key, value in zip(batch.keys, batch.values, strict=True):
             assert key is not None
             assert value is not None
@@ -89,7 +89,7 @@ class StandIn:
         state.previous = wire.hash64(decided.outcomes[-1])
         state.registered_at, state.newest_command_time = now_ms, batch.times_ms[-1]
         decided.digests = {256: state.sequence, 5: state.sequence, 32_768: state.sequence}
-        decided.done, decided.state = len(batch), replace(state)
+        decided.rows, decided.done, decided.state = made, len(batch), replace(state)
         return decided
 
     def fold(self, batch: Batch) -> Decided:

@@ -217,14 +217,15 @@ def merge(parts: list[Decided]) -> Decided:
     """Return consecutive results of one batch as one; later rows win."""
     if len(parts) == 1:
         return parts[0]
-    whole = Decided(state=parts[-1].state)
+    found: dict[bytes, bytes | None] = {}
+    whole = Decided(rows=found, state=parts[-1].state)
     for part in parts:
         whole.marks += [add_digests(whole.digests, at) for at in part.marks]
         whole.outcomes += part.outcomes
         whole.workspaces += part.workspaces
         whole.ids += part.ids
         whole.command_times += part.command_times
-        whole.rows.update(part.rows)
+        found.update(part.rows.items())
         whole.replies += part.replies
         whole.emits += part.emits
         whole.done += part.done

@@ -37,6 +37,7 @@ class Pass:
     """One call of decide or fold: its results, and what it misses."""
 
     decided: Decided = field(default_factory=Decided)
+    rows: dict[bytes, bytes | None] = field(default_factory=dict["bytes", "bytes | None"])
     missing: dict[bytes, None] = field(default_factory=dict[bytes, None])
     prefixes: dict[bytes, None] = field(default_factory=dict[bytes, None])
     before: HostState | None = None  # the state before the first miss; from there on all is guessed
@@ -360,7 +361,7 @@ class PythonHost:
             decided.workspaces.append(key)
         decided.ids.append(command_id)
         decided.command_times.append(outcome["command_time"])
-        decided.rows.update(effects.rows)
+        run.rows.update(effects.rows)
         for table, difference in effects.digests.items():
             decided.digests[table] = decided.digests.get(table, 0) + difference
         self._counters["outcomes"] += 1
@@ -384,6 +385,7 @@ class PythonHost:
             self._state = run.before
             self._dedup.drop_after(self._state.sequence, self._state.dedup_floor)
         decided = run.decided
+        decided.rows = run.rows
         decided.missing, decided.missing_prefixes = list(run.missing), list(run.prefixes)
         decided.state = replace(self._state)
         decided.digests = {

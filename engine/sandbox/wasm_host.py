@@ -9,8 +9,8 @@ the slow lane alone.
 import re
 import struct
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import compress
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, compress
 
 from engine import wire
 from engine.application import Application, rows
@@ -25,10 +25,11 @@ from engine.sandbox.host_values import Prefix
 from engine.sandbox.python import Pass, PythonHost
 from engine.sandbox.wasm import WasmGuests
 from engine.sandbox.wasm_host_door import FINISHED, LEFT, TRAPPED, Door
-from engine.sandbox.wasm_host_rows import HostIds, HostRows, put_state, to_state
+from engine.sandbox.wasm_host_rows import HostIds, HostRows, PackedRows, put_state, to_state
 
 _NONE = 0xFFFFFFFF
 _LENGTH = struct.Struct("<I")
+_ID = struct.Struct("16s")
 _PAGE = re.compile(re.escape(rows.table_prefix(rows.TABLE_PAGES)))
 
 
@@ -278,8 +279,7 @@ class WasmHost(PythonHost):
     def _take_columns(self, run: Pass) -> None:
         box, decided = self._door.box(), run.decided
         count, read = box.outcomes, self._door.memory.read
-        ids = read(box.ids, 16 * count)
-        decided.ids += [ids[at : at + 16] for at in range(0, 16 * count, 16)]
+        decided.ids += chain.from_iterable(_ID.iter_unpack(read(box.ids, 16 * count)))
         decided.command_times += array("q", read(box.times, 8 * count))
         decided.rejected += box.rejected
         self._counters["outcomes"] += count
@@ -306,8 +306,8 @@ class WasmHost(PythonHost):
             digests[table] = digests.get(table, 0) + difference
         return digests
 
-    def _changed_rows(self) -> dict[bytes, bytes | None]:
-        door, found = self._door, dict[bytes, bytes | None]()
+    def _changed_rows(self) -> PackedRows:
+        door, parts = self._door, list[tuple[bytes, int]]()
         start, left = 0, 1
         while left:
             door.box().size = start
@@ -315,27 +315,8 @@ class WasmHost(PythonHost):
             box = door.box()
             left = box.left
             start += count
-            data = door.memory.read(box.out, box.out_used)
-            middles = array("I", data[: 8 * count])
-            ends, middles = middles[1::2], middles[::2]
-            if _NONE in ends:
-                found.update(_rows_some_gone(data, middles, ends))
-                continue
-            begins = [8 * count, *ends][:count]
-            found |= {
-                data[begin:middle]: data[middle:end]
-                for begin, middle, end in zip(begins, middles, ends, strict=True)
-            }
-        return found
-
-
-def _rows_some_gone(
-    data: bytes, middles: Sequence[int], ends: Sequence[int]
-) -> Iterator[tuple[bytes, bytes | None]]:
-    begin = 8 * len(ends)
-    for middle, end in zip(middles, ends, strict=True):
-        yield data[begin:middle], None if end == _NONE else data[middle:end]
-        begin = middle if end == _NONE else end
+            parts.append((door.memory.read(box.out, box.out_used), count))
+        return PackedRows(parts)
 
 
 def _columns(batch: Batch) -> bytes:
@@ -354,7 +335,10 @@ def _columns(batch: Batch) -> bytes:
 
 
 def _values(batch: Batch) -> bytes:
-    """Return the same without what a fold doesn't look at: offsets, times and keys."""
+    """Return the same without what a fold doesn't look at: offsets, times and keys.
+
+    Where offsets would be there is room for the hashes of values, as `chained` counts them.
+    """
     values, count = batch.values, len(batch)
     lengths = array("I", [_NONE if value is None else len(value) for value in values])
     return b"".join(

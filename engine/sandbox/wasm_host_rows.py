@@ -5,7 +5,8 @@ were provided; all else is in the host's memory.
 """
 
 import struct
-from collections.abc import Generator, Iterable
+from array import array
+from collections.abc import Generator, ItemsView, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from engine.application.rows import Page
@@ -38,6 +39,56 @@ def put_state(state: State, value: HostState) -> None:
     """Write a state where the host reads it."""
     for name in STATE:
         setattr(state, name, getattr(value, name))
+
+
+class PackedRows(Mapping[bytes, bytes | None]):
+    """Rows as the host writes them: where keys and values end, then their bytes.
+
+    A store goes through them once and copies each, so each is cut out in its turn: thousands that
+    live at the same time would push one another out of the processor's cache.
+    """
+
+    def __init__(self, parts: Sequence[tuple[bytes, int]]) -> None:
+        self._parts = parts  # each with its number of rows
+        self._count = sum(count for _, count in parts)
+
+    def items(self) -> ItemsView[bytes, bytes | None]:
+        """Return the rows, to be gone through."""
+        return _PackedItems(self)
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Yield key and value; None = the row is gone."""
+        for data, count in self._parts:
+            begin = 8 * count
+            ends = iter(array("I", data[:begin]))
+            for middle, end in zip(ends, ends, strict=True):
+                if end == _NONE:
+                    yield data[begin:middle], None
+                    begin = middle
+                else:
+                    yield data[begin:middle], data[middle:end]
+                    begin = end
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return self._count
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the keys."""
+        return (key for key, _ in self.pairs())
+
+    def __getitem__(self, key: bytes) -> bytes | None:
+        """Return a row's value; this looks through all of them."""
+        return dict(self.pairs())[key]
+
+
+class _PackedItems(ItemsView[bytes, bytes | None]):
+    def __init__(self, packed: PackedRows) -> None:
+        super().__init__(packed)
+        self._packed = packed
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes | None]]:
+        return self._packed.pairs()
 
 
 class HostRows:

@@ -45,7 +45,7 @@ EXPORT("chain") u32 chain(void)
                 break;
             }
             sequence++, count++;
-            m->second = (i64)xxh64(value, length);
+            columns.offsets[chain_at] = m->second = (i64)xxh64(value, length);
             if (input_offset >= resume) resume = input_offset + 1;
         }
         chain_value += length == NONE ? 0 : length;

@@ -30,7 +30,7 @@ static void publish_folded(const Outcome *o, const Item *item)
     State *state = &m->state;
     bool guessed = publish_miss();
     state->sequence = o->sequence;
-    state->previous = (i64)xxh64(item->value, item->value_length);
+    state->previous = item->hash ? item->hash : (i64)xxh64(item->value, item->value_length);
     if (o->registered_at > state->registered_at) state->registered_at = o->registered_at;
     state->newest_command_time = o->command_time;
     dedup_add(o->sequence, o->command_id, o->command_time);

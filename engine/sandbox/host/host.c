@@ -77,7 +77,8 @@ enum { OUT_SPARE = 1 << 20 };
 /* The columns of a batch in `in`: offsets, times, lengths of keys and of values, then the bytes of
  * all keys, then of all values. A length of NONE: there is none. */
 typedef struct {
-    const i64 *offsets, *times;
+    i64 *offsets; /* in a fold, which looks at none: hashes of values, 0 = not counted yet */
+    const i64 *times;
     const u32 *key_lengths, *value_lengths;
     u32 key_at, value_at; /* of the next */
 } Columns;
@@ -87,7 +88,7 @@ EXPORT("batch") void batch_begin(void)
 {
     Mailbox *m = &mailbox;
     u32 n = m->count;
-    columns.offsets = (const i64 *)bytes_at(m->in);
+    columns.offsets = (i64 *)bytes_at(m->in);
     columns.times = columns.offsets + n;
     columns.key_lengths = (const u32 *)(columns.times + n);
     columns.value_lengths = columns.key_lengths + n;
@@ -107,7 +108,7 @@ EXPORT("batch") void batch_begin(void)
 
 static Item item_at(u32 at)
 {
-    Item item = {columns.offsets[at], columns.times[at], NULL, NULL, 0, 0, at};
+    Item item = {{columns.offsets[at]}, columns.times[at], NULL, NULL, 0, 0, at};
     u32 key = columns.key_lengths[at], value = columns.value_lengths[at];
     if (key != NONE) item.key = bytes_at(columns.key_at), item.key_length = key;
     if (value != NONE) item.value = bytes_at(columns.value_at), item.value_length = value;

@@ -358,7 +358,15 @@ bool range_rows(const u8 *prefix, u32 length, Row ***found, u32 *count); /* fals
 /* calls_nested.c: the ids of a record's active children; false = missed, or left */
 bool children_of(const Work *above, const RecordType *type, i64 **ids, u32 *count);
 /* decide.c, fold.c: one command or record; where it lies in `in` */
-typedef struct { i64 offset, time; const u8 *key, *value; u32 key_length, value_length, at; } Item;
+typedef struct {
+    union {
+        i64 offset; /* of a command */
+        i64 hash;   /* of a record's value, if chain.c has counted it; or 0 */
+    };
+    i64 time;
+    const u8 *key, *value;
+    u32 key_length, value_length, at;
+} Item;
 enum Status { FINISHED, LEFT, FULL };
 enum Status decide_one(const Item *item);
 enum Status fold_one(const Item *item);
