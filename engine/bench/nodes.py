@@ -151,8 +151,10 @@ class Nodes:
         `of` says which partitions count: those that are owned, or all that are folded here.
         """
         rows = self._rows(of)
-        begin = next(row for row in rows if row[1] >= first)
-        end = next(row for row in rows if row[1] >= last)
+        to = next(at for at, row in enumerate(rows) if row[1] >= last)
+        # All of it between two samples: then from the first of these on.
+        since = min(next(at for at, row in enumerate(rows) if row[1] >= first), max(to - 1, 0))
+        begin, end = rows[since], rows[to]
         outcomes = end[1] - begin[1]
         cpu, shell = ((end[at] - begin[at]) / max(outcomes, 1) / 1_000 for at in (2, 3))
         return Window(outcomes, (end[0] - begin[0]) / 1e9, cpu, shell)
