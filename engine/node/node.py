@@ -55,6 +55,8 @@ class Node(Answers):
         self._heart.beat()  # so that nobody hands over to a node that leaves
         self._parts.logs.wake()
         self._thread.join(STOP_WAIT_MS / 1_000)
+        for partition in list(self._replicas):  # the shell hangs: who waits is told all the same
+            self._parts.gate.abandon(partition)
 
     def _run(self) -> None:
         clock = self._parts.clock
