@@ -65,8 +65,10 @@ class Admin:
         )
 
     async def live(self, request: Request) -> Response:
-        """Answer: the process is there."""
+        """Answer: the process is there, and does something; 503 once it has hung for long."""
         query(request)
+        if self._context.node.stuck:
+            return Json({"status": "stuck"}, 503)
         return Json({"status": "live"})
 
     async def ready(self, request: Request) -> Response:
@@ -75,9 +77,10 @@ class Admin:
         node = self._context.node
         progress = sorted(node.progress(), key=lambda entry: entry.partition)
         stopped = {str(partition): why for partition, why in sorted(node.problems().items())}
-        ready = node.ready() and not stopped
+        stuck = node.stuck
+        ready = node.ready() and not stopped and not stuck
         body = {
-            "status": "ready" if ready else "not ready",
+            "status": "stuck" if stuck else "ready" if ready else "not ready",
             "owned": sum(entry.phase is Phase.OWNING for entry in progress),
             "partitions": [progress_json(entry) for entry in progress],
             "problems": stopped,

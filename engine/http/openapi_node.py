@@ -33,7 +33,7 @@ _BUILT: dict[str, Schema] = {
 _BUILD = obj(_BUILT)
 _READY = obj(
     {
-        "status": {"enum": ["ready", "not ready"]},
+        "status": {"enum": ["ready", "not ready", "stuck"]},
         "owned": COUNT,
         "partitions": {"type": "array", "items": _PROGRESS},
         "builds": {"type": "array", "items": obj({"partition": COUNT, **_BUILT})},
@@ -94,7 +94,7 @@ _PARTITIONS = obj(
 )
 _PAGES: dict[str, tuple[str, str, Schema]] = {
     "/": ("index", "What runs here", _INDEX),
-    "/health/live": ("live", "The process is there", obj({"status": {"const": "live"}})),
+    "/health/live": ("live", "The process is there and turns", obj({"status": {"const": "live"}})),
     "/health/ready": (
         "ready",
         "All that this node is to serve is served; else 503 with its progress",
@@ -130,6 +130,8 @@ def node_paths(components: Mapping[str, Schema]) -> dict[str, Any]:
     # A probe wants the progress, not a problem.
     not_ready = answer(_READY, "Not yet: progress by partition.", components)
     paths["/health/ready"]["get"]["responses"]["503"] = not_ready
+    stuck = answer(obj({"status": {"const": "stuck"}}), "It hangs: restart it.", components)
+    paths["/health/live"]["get"]["responses"]["503"] = stuck
     paths["/metrics"] = _page("metrics", "The Prometheus page", {"200": _text("text/plain")})
     paths["/docs"] = _page("docs", "A page to read and try this", {"200": _text("text/html")})
     code = parameter("code", "path", {"type": "string", "examples": ["E1402"]}, "A problem's code.")

@@ -48,6 +48,11 @@ class NodeApi(Protocol):
         """Return what an operator may do to this node."""
         ...
 
+    @property
+    def stuck(self) -> bool:
+        """Return True while the node has done nothing for so long that only a restart helps."""
+        ...
+
     def serving(self, partition: int) -> Application:
         """Return the application as a partition runs it: its views are those that count there."""
         ...

@@ -6,8 +6,12 @@ It stops when the shell has been stuck for long: a node that does nothing must n
 import threading
 from collections.abc import Callable
 
+import structlog
+
 from engine import limits
 from engine.ports import Clock
+
+log = structlog.get_logger("partita.node")
 
 
 class Heart:
@@ -18,6 +22,7 @@ class Heart:
         self._clock = clock
         self._asked = threading.Event()
         self._stopping = False
+        self._was_stuck = False
         self._turned_ms = clock.monotonic_ms()
         self._thread = threading.Thread(target=self._run, name="partita-heart", daemon=True)
 
@@ -40,10 +45,19 @@ class Heart:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def stuck(self) -> bool:
+        """Return True once the shell has not turned for so long that nobody should wait for it."""
+        return self._clock.monotonic_ms() - self._turned_ms > limits.SHELL_STUCK_MS
+
     def pulse(self) -> None:
         """Announce the node, unless its shell is stuck."""
-        if self._clock.monotonic_ms() - self._turned_ms <= limits.SHELL_STUCK_MS:
+        stuck = self.stuck
+        if not stuck:
             self._announce()
+        if stuck != self._was_stuck:
+            self._was_stuck = stuck
+            log.error("the shell is stuck" if stuck else "the shell goes on")
 
     def _run(self) -> None:
         while not self._stopping:

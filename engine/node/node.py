@@ -69,6 +69,11 @@ class Node(Answers):
         self.end()
 
     @property
+    def stuck(self) -> bool:
+        """Return True while the shell has not turned for long: others take over what is here."""
+        return self._heart.stuck
+
+    @property
     def busy(self) -> bool:
         """Return True while a partition is held here, or about to be opened or closed."""
         return self._holdings.busy
