@@ -228,8 +228,14 @@ CATALOG: dict[str, tuple[str, str, str]] = {
     ),
     "E1207": (
         "The data folder can't be written",
-        "The disk is full, the file system is read-only, or permissions are missing.",
-        "Make room or mend the permissions and start again: what was acknowledged is safe.",
+        (
+            "The disk is full, the file system is read-only, permissions are missing, or the "
+            "process may open no more files."
+        ),
+        (
+            "Make room or mend what the message names: what was acknowledged is safe, and a node "
+            "that runs goes on by itself."
+        ),
     ),
     "E1208": (
         "A snapshot can't be used",

@@ -6,6 +6,7 @@ Owns the lock and the small files beside the segments. Must not read or write re
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -87,7 +88,9 @@ class LogFolder:
         ends = {log.folder.name: (log.end, log.size) for log in self._all()}
         self._close_all()
         if clean:
-            write_file(self._folder / "closed.json", json.dumps(ends).encode())
+            # On a full disk that can't be said: the next start looks at the ends, as after a crash.
+            with suppress(OSError):
+                write_file(self._folder / "closed.json", json.dumps(ends).encode())
 
     def _all(self) -> list[SegmentLog]:
         return [log for logs in self.logs.values() for log in logs]

@@ -37,11 +37,16 @@ AVOIDED_MAX = 16
 LOOKUP_WAIT_MS = 30_000
 LOOKUP_PAUSE_S = 0.01
 SET_ASIDE = frozenset({"E1202", "E1205"})
+FULL = "E1207"
 HEALED = SET_ASIDE | {"E1302"}
 
 
 class Folder(restoring.Folder, Protocol):
     """A partition's folders on this node (`store.checkpoints.PartitionFolder`)."""
+
+    def try_room(self) -> None:
+        """Raise StoreError E1207 unless a store could go on here."""
+        ...
 
     def writer(self, random: Random) -> str:
         """Return the name of this disk's copy."""
@@ -113,6 +118,8 @@ class Stores:
         self._taken_at_ms: dict[int, int] = {}
         self._held: Collection[int] = ()
         self._running: set[int] = set()
+        self._room_at_ms: dict[int, int] = {}
+        self._trials: dict[int, Future[bool]] = {}  # whether a full disk has room again
         self._counters = dict.fromkeys(("taken", "failures", "restores", "heals"), 0)
         self._worker = worker or ThreadPoolExecutor(1, thread_name_prefix="partita-snapshot")
         self._pause = pause
@@ -183,6 +190,8 @@ class Stores:
         """Begin a copy of each partition that is held here and due."""
         now_ms, self._held = self._clock.monotonic_ms(), replicas.keys()
         for partition, replica in replicas.items():
+            if replica.problem is not None and replica.problem.code == FULL:
+                self._await_room(partition, replica, now_ms)
             owned = replica.phase is Phase.OWNING
             stands_by = replica.phase is Phase.STANDBY and replica.held().epoch > 0
             if not owned and not stands_by:
@@ -191,6 +200,26 @@ class Stores:
             if now_ms >= due_at_ms and partition not in self._running:
                 self._due_at_ms[partition] = now_ms + self._places.cadence.interval_ms
                 self._begin(partition, replica.store, _Wish(shared=owned))
+
+    def _await_room(self, partition: int, replica: Replica, now_ms: int) -> None:
+        """Have a partition that a full disk has stopped opened anew once there is room."""
+        trial = self._trials.get(partition)
+        if trial is None:
+            if now_ms >= self._room_at_ms.setdefault(partition, now_ms + limits.ROOM_RETRY_MS):
+                del self._room_at_ms[partition]
+                self._trials[partition] = self._worker.submit(self._has_room, partition)
+        elif trial.done():
+            del self._trials[partition]
+            if trial.result():
+                self._say(partition, "the disk can be written again")
+                replica.release()
+
+    def _has_room(self, partition: int) -> bool:
+        try:
+            self._folder(partition).try_room()
+        except StoreError:
+            return False
+        return True
 
     def snapshot(self, partition: int, replica: Replica) -> "Future[Manifest]":
         """Take a snapshot now; any thread may ask."""

@@ -4,6 +4,7 @@
     P.checkpoint/    manifest.json and files/: the store as of some moment, in hard links
     P.restoring/     a store in the making; renamed when it is whole
     P.broken-N/      damaged stores, kept for analysis, a few
+    P.room           for a moment: whether so much can be written again
     P.writer         names this disk's copy among the snapshots' writers
 
 Owns these names. Must not decide which of them is used.
@@ -85,6 +86,14 @@ class PartitionFolder:
     def open(self) -> PartitionStore:
         """Open the store, a new one if there is none."""
         return self._open(self.store)
+
+    def try_room(self) -> None:
+        """Write as much as a store needs to go on, and delete it; raise E1207 if that fails."""
+        path = self._beside("room")
+        try:
+            FolderFiles(self._base).write(path.name, bytes(limits.ROOM_BYTES))
+        finally:
+            path.unlink(missing_ok=True)
 
     def writer(self, random: Random) -> str:
         """Return the name of this disk's copy; it is made with the first question."""

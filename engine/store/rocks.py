@@ -43,7 +43,14 @@ _CHUNK_ROWS = 32
 
 _MISSING = "key not found"  # what a snapshot raises, as an Exception without a type of its own
 _CLOSING = "Shutdown in progress"
-_UNWRITABLE = ("No space left", "Permission denied", "Read-only file system", "Disk quota")
+# No damage: what is there is sound, and can be used once somebody has mended what is around it.
+_UNWRITABLE = (
+    "No space left",
+    "Permission denied",
+    "Read-only file system",
+    "Disk quota",
+    "Too many open files",
+)
 _LOCKED = ("lock hold by current process", "While lock file")
 
 

@@ -1,35 +1,25 @@
 """A real RocksDB on a disk that is full, or was mounted read-only: told as what it is."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_disk import fill_up, mounted, small_disk
 
 from engine.errors import StoreError
+from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.store.checkpoints import PartitionFolder
 from engine.store.rocks import RocksStore, StoreMemory
+from engine.world import SystemClock, SystemRandom
 
 SIZE_MIB = 3
 
 
-def mounted(*command: str) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few MiB of its own, where this machine lets us make one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if not mounted("mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(place)):
-        pytest.skip("this machine lets nobody mount a file system here")
-    yield place
-    mounted("umount", "-l", str(place))
+    with small_disk(tmp_path / "disk", SIZE_MIB) as place:
+        yield place
 
 
 def written(store: RocksStore, mib: int) -> None:
@@ -66,3 +56,18 @@ def test_a_disk_that_is_read_only_is_told(disk: Path) -> None:
         RocksStore(disk / "0", memory)
     assert caught.value.code == "E1207"
     assert "Read-only file system" in str(caught.value)
+
+
+def test_a_log_that_is_closed_on_a_full_disk_is_opened_again(disk: Path) -> None:
+    """That it was closed well can't be written down then: it is opened as after kill -9."""
+
+    def opened() -> EmbeddedLogs:
+        return EmbeddedLogs(disk, EmbeddedSettings("full", 1), SystemClock(), SystemRandom())
+
+    logs = opened()
+    ballast = fill_up(disk)
+    logs.close()
+    ballast.unlink()
+    again = opened()
+    assert again.event_log(0).bounds().end == 0
+    again.close()

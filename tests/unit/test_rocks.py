@@ -270,3 +270,23 @@ def test_all_stores_together_leave_files_to_the_rest_of_the_process():
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert StoreMemory().open_files == min(512, allowed // 2)
     assert 32 <= StoreMemory(stores=1_024).open_files <= max(allowed // 2_048, 32)
+
+
+def test_a_process_that_may_open_no_more_files_has_no_damaged_store(tmp_path):
+    store = RocksStore(tmp_path / "0", StoreMemory(8 << 20, 4 << 20))
+    store.write([(b"key", b"value")])
+    store.close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    memory = StoreMemory(8 << 20, 4 << 20)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 2, hard)
+    )
+    try:
+        with pytest.raises(StoreError) as caught:
+            RocksStore(tmp_path / "0", memory)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.code == "E1207", caught.value
+    again = RocksStore(tmp_path / "0", memory)
+    assert again.get(b"key") == b"value"
+    again.close()
