@@ -1,8 +1,12 @@
 """Value types of the walk. No behaviour but what follows from their fields."""
 
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
+from typing import Generic, TypeVar, overload
+
+T = TypeVar("T")
 
 
 class Stage(StrEnum):
@@ -39,21 +43,64 @@ class Phase(StrEnum):
 OWNS = frozenset({Phase.OWNING, Phase.RELEASING})  # nobody has newer rows than these
 
 
+class Column(Sequence[T], Generic[T]):
+    """A column whose entries are made when somebody wants them."""
+
+    def __init__(self, count: int, entry: Callable[[int], T]) -> None:
+        self._count = count
+        self._entry = entry
+
+    def __len__(self) -> int:
+        """Return how many entries it has."""
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[T]: ...
+
+    def __getitem__(self, at: int | slice) -> T | list[T]:
+        """Return an entry, or a list of some."""
+        places = range(self._count)[at]
+        return self._entry(places) if isinstance(places, int) else list(map(self._entry, places))
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield all of them."""
+        return map(self._entry, range(self._count))
+
+
+class Pieces(Column["bytes | None"]):
+    """Values where they lie in what was read, with other things between them.
+
+    A host folds nearly all of a log as it lies, so an object for each would be made for nobody.
+    """
+
+    def __init__(self, data: bytes, starts: "array[int]", ends: "array[int]") -> None:
+        super().__init__(len(starts), lambda at: data[starts[at] : ends[at]])
+        self.data = data
+        self.starts = starts
+        self.ends = ends
+
+
 @dataclass(slots=True)
 class Batch:
     """Records of one log in columns, so that the hot path touches no object per record."""
 
     offsets: list[int] = field(default_factory=list[int])
-    times_ms: list[int] = field(default_factory=list[int])
-    keys: list[bytes | None] = field(default_factory=list["bytes | None"])
-    values: list[bytes | None] = field(default_factory=list["bytes | None"])
+    times_ms: Sequence[int] = field(default_factory=list[int])
+    keys: Sequence[bytes | None] = field(default_factory=list["bytes | None"])
+    values: Sequence[bytes | None] = field(default_factory=list["bytes | None"])
     leader_epoch: int = -1  # of the last record, -1 = unknown
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def add(self, offset: int, time_ms: int, key: bytes | None, value: bytes | None) -> None:
-        """Append one record."""
+        """Append one record to a batch that was made by appending."""
+        assert isinstance(self.times_ms, list)
+        assert isinstance(self.keys, list)
+        assert isinstance(self.values, list)
         self.offsets.append(offset)
         self.times_ms.append(time_ms)
         self.keys.append(key)
@@ -85,6 +132,9 @@ class Batch:
 
     def extend(self, other: "Batch", start: int, end: int) -> None:
         """Append another batch's records from index `start` up to `end`."""
+        assert isinstance(self.times_ms, list)
+        assert isinstance(self.keys, list)
+        assert isinstance(self.values, list)
         self.offsets += other.offsets[start:end]
         self.times_ms += other.times_ms[start:end]
         self.keys += other.keys[start:end]

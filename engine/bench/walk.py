@@ -84,7 +84,7 @@ class StandIn:
             made[record + key + self._tail] = account
             made[workspace + key + b"\x00"] = log
             made[view + key + b"\x00" + self.entries.to_bytes(16)] = line
-        decided.command_times = batch.times_ms
+        decided.command_times = list(batch.times_ms)
         state.sequence += len(batch)
         state.previous = wire.hash64(decided.outcomes[-1])
         state.registered_at, state.newest_command_time = now_ms, batch.times_ms[-1]

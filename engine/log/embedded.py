@@ -139,7 +139,7 @@ class _Reader:
         """Stop reading."""
         self._cursor = None
 
-    def _take(self, count: int, trimmed: str) -> Batch:
+    def _take(self, count: int, trimmed: str, *, framed: bool = False) -> Batch:
         cursor = self._cursor
         if cursor is None:
             return Batch()
@@ -151,7 +151,7 @@ class _Reader:
                 partition=self._partition,
                 offset=cursor.offset,
             )
-        batch = self._log.read(cursor, count)
+        batch = self._log.read(cursor, count, framed=framed)
         self._taken += len(batch)
         return batch
 
@@ -199,7 +199,7 @@ class EmbeddedEventLog(_Reader):
 
     def take(self, count: int) -> Batch:
         """Return the next events."""
-        return self._take(count, "E1302")
+        return self._take(count, "E1302", framed=True)
 
     def lookup(self, offset: int) -> LogRecord | Lookup:
         """Return a record of the log."""

@@ -10,12 +10,13 @@ been safe. Owns these bytes; must not touch files.
 """
 
 import struct
+from array import array
 from typing import NamedTuple
 
 from crc32c import crc32c
 
 from engine.limits import RECORD_BYTES_MAX
-from engine.model import Batch
+from engine.model import Batch, Column, Pieces
 
 FORMAT = 1
 
@@ -25,6 +26,7 @@ _CRC = struct.Struct(">I")
 _FRAME = struct.Struct(">II")
 _FIELDS = struct.Struct(">qqIi")
 _START = struct.Struct(">IIqqIi")
+_PLACE = struct.Struct(">IIq12xi")  # of it, what says where a record lies
 
 HEADER_BYTES = _HEADER.size + _CRC.size
 RECORD_HEADER_BYTES = _START.size
@@ -83,6 +85,9 @@ def read_records(data: bytes, at: int, offset: int, count: int, batch: Batch) ->
     """
     view, size, last = memoryview(data), len(data), len(data) - _START.size
     times_ms, keys, values = batch.times_ms, batch.keys, batch.values
+    assert isinstance(times_ms, list)
+    assert isinstance(keys, list)
+    assert isinstance(values, list)
     unpack, next_offset = _START.unpack_from, offset
     behind, sound = offset + count, True
     # Every record that is replayed comes through here, so this is written for few steps.
@@ -108,6 +113,63 @@ def read_records(data: bytes, at: int, offset: int, count: int, batch: Batch) ->
         at = end
     batch.offsets.extend(range(offset, next_offset))
     return at, sound
+
+
+class Frames:
+    """Records of adjacent offsets as they lie in a file; a batch of them cuts nothing out."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset  # of the first
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._starts = array("I")  # of values; each ends where the next frame begins
+        self._ends = array("I")
+
+    def __len__(self) -> int:
+        """Return how many records were added."""
+        return len(self._ends)
+
+    def read(self, data: bytes, count: int) -> tuple[int, bool]:
+        """Add the records that `data` begins with, at most `count`; return as `read_records`."""
+        view, size, last = memoryview(data), len(data), len(data) - RECORD_HEADER_BYTES
+        started, ended, unpack = self._starts.append, self._ends.append, _PLACE.unpack_from
+        offset = self._offset + len(self)
+        at, behind, before, sound = 0, offset + count, self._size, True
+        while offset < behind and at <= last:
+            length, checksum, named, key_length = unpack(data, at)
+            start = at + _FRAME_BYTES
+            end = start + length
+            if end > size:
+                break
+            if named != offset or crc32c(view[start:end]) != checksum:
+                sound = False
+                break
+            value = at + RECORD_HEADER_BYTES
+            started(before + value + key_length if key_length > 0 else before + value)
+            ended(before + end)
+            offset += 1
+            at = end
+        self._parts.append(data[:at])
+        self._size += at
+        return at, sound
+
+    def batch(self) -> Batch:
+        """Return what was added."""
+        data, starts, ends = b"".join(self._parts), self._starts, self._ends
+
+        def head(at: int) -> int:
+            return ends[at - 1] if at else 0
+
+        def time_ms(at: int) -> int:
+            return int(_FIELDS.unpack_from(data, head(at) + _FRAME_BYTES)[1])
+
+        def key(at: int) -> bytes | None:
+            return data[head(at) + RECORD_HEADER_BYTES : starts[at]] or None
+
+        count = len(self)
+        offsets = list(range(self._offset, self._offset + count))
+        keys, values = Column(count, key), Pieces(data, starts, ends)
+        return Batch(offsets, Column(count, time_ms), keys, values)
 
 
 def whole_record(data: bytes, at: int, offset: int) -> int:

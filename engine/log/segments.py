@@ -9,7 +9,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.errors import LogError
@@ -18,6 +18,7 @@ from engine.log.frames import (
     FORMAT,
     HEADER_BYTES,
     RECORD_HEADER_BYTES,
+    Frames,
     Header,
     decode_header,
     encode_header,
@@ -36,6 +37,10 @@ _INDEX_BYTES = 4_096
 _READ_BYTES = 256 * 1024
 _OPEN_FILES_MAX = 8
 _NAMES = "[0-9]" * 20
+
+# Takes the records that some bytes begin with, and moves the reader's cursor behind them; returns
+# as `read_records` does.
+Gather = Callable[[bytes], tuple[int, bool]]
 
 
 def sync_folder(folder: Path) -> None:
@@ -158,18 +163,32 @@ class SegmentLog:
             self._torn = True
             raise
 
-    def read(self, cursor: Cursor, count: int) -> Batch:
-        """Return records from the cursor on, at most `count` and a batch's bytes, and move it."""
-        batch, size = Batch(), 0
+    def read(self, cursor: Cursor, count: int, *, framed: bool = False) -> Batch:
+        """Return records from the cursor on, at most `count` and a batch's bytes, and move it.
+
+        `framed`: as they lie in the file (frames.Frames), for who takes most of them as they are.
+        """
+        batch, frames, size = Batch(), Frames(cursor.offset), 0
+        begin, behind = cursor.offset, cursor.offset + count
+
+        def gather(chunk: bytes) -> tuple[int, bool]:
+            first = cursor.offset
+            if framed:
+                found = frames.read(chunk, behind - first)
+            else:
+                found = read_records(chunk, 0, first, behind - first, batch)
+            cursor.offset = begin + len(frames if framed else batch)
+            return found
+
         with self._lock:
             if cursor.offset < self._bases[0]:
                 return batch  # trimmed a moment ago; the caller meets it with its next check
-            while len(batch) < count and cursor.offset < self.end and size < BATCH_BYTES_MAX:
+            while cursor.offset < min(behind, self.end) and size < BATCH_BYTES_MAX:
                 segment = self._locate(cursor)
-                read = self._parse(segment, cursor, count, batch)
+                read = self._parse(segment, cursor, gather)
                 cursor.position += read
                 size += read
-        return batch
+        return frames.batch() if framed else batch
 
     def trim(self, before: int) -> None:
         """Delete the oldest segments that hold nothing from `before` on; never the newest."""
@@ -335,11 +354,9 @@ class SegmentLog:
             raise segment.damaged(offset, at, "not the end of the file that was expected")
         segment.indexed = True
 
-    def _parse(self, segment: _Segment, cursor: Cursor, count: int, batch: Batch) -> int:
-        """Add records from the cursor on to the batch; return how many bytes they took."""
-        chunk, before = self._chunk(segment, cursor), len(batch)
-        read, sound = read_records(chunk, 0, cursor.offset, count - before, batch)
-        cursor.offset += len(batch) - before
+    def _parse(self, segment: _Segment, cursor: Cursor, gather: Gather) -> int:
+        """Gather records from the cursor on; return how many bytes they took."""
+        read, sound = gather(self._chunk(segment, cursor))
         if not sound:
             position = cursor.position + read
             raise segment.damaged(cursor.offset, position, "a record with a wrong checksum")

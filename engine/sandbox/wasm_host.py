@@ -16,7 +16,7 @@ from engine import wire
 from engine.application import Application, rows
 from engine.application.generations import Views
 from engine.limits import MISSING_ROWS_MAX, ROW_CACHE_BYTES_MAX
-from engine.model import Batch, Chain, Decided, Input, Position, Reply, ReplyTo
+from engine.model import Batch, Chain, Decided, Input, Pieces, Position, Reply, ReplyTo
 from engine.replies import reply_of
 from engine.sandbox import plans
 from engine.sandbox.host_guests import Guests
@@ -181,7 +181,7 @@ class WasmHost(PythonHost):
         if name == "decide":
             self._send(batch, _columns(batch))
         elif self._sent is batch:
-            door.call("batch")
+            self._begin(batch)
         else:
             self._send(batch, _values(batch))
         self._sent = None
@@ -200,10 +200,13 @@ class WasmHost(PythonHost):
         return self._finish(run)
 
     def _send(self, batch: Batch, columns: bytes) -> None:
-        door = self._door
-        door.put_batch(columns)
-        door.box().count = len(batch)
-        door.call("batch")
+        self._door.put_batch(columns)
+        self._begin(batch)
+
+    def _begin(self, batch: Batch) -> None:
+        box = self._door.box()
+        box.count, box.size = len(batch), isinstance(batch.values, Pieces)
+        self._door.call("batch")
 
     def _slow(self, name: str, run: Pass, batch: Batch) -> None:
         """Let the slow lane deal with the command at hand, then let the fast lane go on."""
@@ -340,6 +343,9 @@ def _values(batch: Batch) -> bytes:
     Where offsets would be there is room for the hashes of values, as `chained` counts them.
     """
     values, count = batch.values, len(batch)
+    if isinstance(values, Pieces):
+        starts, ends = values.starts.tobytes(), values.ends.tobytes()
+        return b"".join((bytes(16 * count), starts, ends, values.data))
     lengths = array("I", [_NONE if value is None else len(value) for value in values])
     return b"".join(
         (bytes(16 * count), b"\xff" * 4 * count, lengths.tobytes(), *filter(None, values))

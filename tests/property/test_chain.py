@@ -1,5 +1,8 @@
 """The shortcut of a fold judges exactly as LogState does, and a fold is the same in any pieces."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,12 +14,17 @@ from engine import limits, wire
 from engine.application import rows
 from engine.assembly import wasm_host
 from engine.errors import EngineError
+from engine.log.frames import Frames, encode_record
+from engine.log.simulated import SimulatedEventLog
 from engine.model import Batch, HostState, Input, Phase, Position
 from engine.partition.ownership import LogState
 from engine.partition.replica import Identity
 from engine.simulator.applications import HostName, ledger
 from engine.store.memory import MemoryStore
 from engine.wire import Kind
+
+Form = Callable[[Batch], Batch]
+Take = Callable[[SimulatedEventLog, int], Batch]
 
 EPOCH = 1 << 20
 TOPIC = "t"
@@ -148,6 +156,23 @@ def chained(host: Any, batch: Batch) -> tuple[Any, int]:
     return told(state), quick
 
 
+def as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def as_it_lies(batch: Batch) -> Batch:
+    """Return a batch as a log file's reader gives it: no key and no value is cut out."""
+    if not batch:
+        return batch
+    found = Frames(batch.offsets[0])
+    rows_ = zip(batch.offsets, batch.times_ms, batch.keys, batch.values, strict=True)
+    data = b"".join(
+        encode_record(at, time_ms, 0, key or b"", value or b"") for at, time_ms, key, value in rows_
+    )
+    assert found.read(data, len(batch)) == (len(data), True)
+    return replace(found.batch(), leader_epoch=batch.leader_epoch)
+
+
 @given(
     twists=st.lists(st.sampled_from(("", "", "", "", *TWISTS)), max_size=40), gap=st.integers(0, 1)
 )
@@ -156,6 +181,9 @@ def test_the_shortcut_judges_as_the_rules_do(host: Any, twists: list[str], gap: 
     for at, twist in enumerate(twists):
         batch.add(at * (1 + gap), 0, None, writer.record(twist))
     assert chained(host, batch)[0] == judged(batch)
+    if not gap:
+        lying = as_it_lies(batch)
+        assert chained(host, lying) == (judged(lying), chained(host, batch)[1])
 
 
 def test_a_run_of_plain_outcomes_takes_it_as_a_whole(host: Any) -> None:
@@ -186,6 +214,11 @@ def stored(store: MemoryStore) -> tuple[dict[bytes, bytes], list[bytes], Any]:
     return plain, [id_ for page in pages for id_ in page.ids], position
 
 
+def taking(take: Take, form: Form) -> Take:
+    """Return a log's `take` that gives batches in another form."""
+    return lambda log, count: form(take(log, count))
+
+
 @pytest.mark.parametrize("host", ["python", "wasm"])
 def test_a_fold_is_the_same_in_any_pieces(host: HostName, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MARK_OUTCOMES", 7)
@@ -201,7 +234,9 @@ def test_a_fold_is_the_same_in_any_pieces(host: HostName, monkeypatch: pytest.Mo
         world.move(amount)
         world.settle(owner, zombie, steps=2)
     folded = []
-    for most in (1, 3, 10, 1_000):
+    take = SimulatedEventLog.take
+    for most, form in product((1, 3, 10, 1_000), (as_it_is, as_it_lies)):
+        monkeypatch.setattr(SimulatedEventLog, "take", taking(take, form))
         monkeypatch.setattr(limits, "FOLD_RECORDS_MAX", most)
         monkeypatch.setattr(limits, "FOLD_CHAINED_MAX", most)
         store = MemoryStore()

@@ -189,7 +189,7 @@ def test_nothing_is_reported_or_read_before_the_sync(tmp_path):
     assert reader.bounds().end == 0
     gate.open.set()
     settle(logs, log.reports)
-    assert reader.take(10).values == [b"one"]
+    assert list(reader.take(10).values) == [b"one"]
     logs.close()
 
 

@@ -26,11 +26,24 @@ def append(log, *values, key=b"k", now_ms=1_000):
 
 
 def values(log, offset=None):
+    """Return what is read, whichever way: each finds the same records and the same damage."""
+    found, fault = read(log, offset, framed=False)
+    others, same = read(log, offset, framed=True)
+    assert (others, str(same)) == (found, str(fault))
+    if fault is not None:
+        raise fault
+    return found
+
+
+def read(log, offset, *, framed):
     cursor = Cursor(log.begin if offset is None else offset)
     found = []
-    while batch := log.read(cursor, 7):
-        found.extend(batch.values)
-    return found
+    try:
+        while batch := log.read(cursor, 7, framed=framed):
+            found.extend(batch.values)
+    except LogError as fault:
+        return found, fault
+    return found, None
 
 
 def segment(folder):
@@ -101,6 +114,24 @@ def test_segments_roll_and_are_read_across(tmp_path):
     assert values(log) == expected
     for offset in (0, 1, 57, 131, 199):
         assert values(log, offset) == expected[offset:]
+
+
+def test_records_are_the_same_as_they_lie_in_their_files(tmp_path):
+    log = opened(tmp_path, segment_bytes=400)
+    for number in range(60):
+        key = b"" if number % 3 == 0 else b"k" * number
+        append(log, b"%d" % number * (number % 4), b"v" * number, key=key, now_ms=number)
+    append(log, b"x" * 600_000, b"y")
+    plain, framed, counts = Cursor(0), Cursor(0), []
+    while batch := log.read(plain, 7):
+        lying = log.read(framed, 7, framed=True)
+        counts.append(len(batch))
+        assert list(lying.records()) == list(batch.records())
+        assert [lying.record(at) for at in range(len(lying))] == list(lying.records())
+        assert (lying.keys[1:3], lying.values[-1]) == (batch.keys[1:3], batch.values[-1])
+        assert len(lying.times_ms) == len(lying) == len(lying.keys)
+    assert sum(counts) == log.end == 122
+    assert not log.read(framed, 7, framed=True)
 
 
 def test_times_never_go_back_even_over_restarts(tmp_path):

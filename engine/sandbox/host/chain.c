@@ -37,10 +37,11 @@ EXPORT("chain") u32 chain(void)
     u32 count = 0;
     CHECK(chain_at <= m->size && m->size <= m->count);
     for (; chain_at < m->count; chain_at++) {
-        u32 length = columns.value_lengths[chain_at];
+        Text found = value_of(chain_at, chain_value);
+        u32 length = found.length;
         if (chain_at >= m->size) {
             i64 input_offset;
-            const u8 *value = bytes_at(chain_value);
+            const u8 *value = bytes_at(found.at);
             if (length == NONE || !chain_one(value, length, sequence + 1, m->second, &input_offset)) {
                 break;
             }

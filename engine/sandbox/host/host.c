@@ -75,12 +75,18 @@ COLD void miss(const u8 *key, u32 length, bool prefix)
 enum { OUT_SPARE = 1 << 20 };
 
 /* The columns of a batch in `in`: offsets, times, lengths of keys and of values, then the bytes of
- * all keys, then of all values. A length of NONE: there is none. */
+ * all keys, then of all values. A length of NONE: there is none.
+ *
+ * What was read from a file is folded where it lies, between heads and keys. Then `framed` is set,
+ * and in place of the lengths is where each value starts and ends behind the columns. */
 typedef struct {
     i64 *offsets; /* in a fold, which looks at none: hashes of values, 0 = not counted yet */
     const i64 *times;
-    const u32 *key_lengths, *value_lengths;
+    union { const u32 *key_lengths, *starts; };
+    union { const u32 *value_lengths, *ends; };
     u32 key_at, value_at; /* of the next */
+    u32 base;             /* behind the columns */
+    bool framed;
 } Columns;
 static Columns columns;
 
@@ -92,9 +98,9 @@ EXPORT("batch") void batch_begin(void)
     columns.times = columns.offsets + n;
     columns.key_lengths = (const u32 *)(columns.times + n);
     columns.value_lengths = columns.key_lengths + n;
-    columns.key_at = address_of(columns.value_lengths + n);
-    columns.value_at = columns.key_at;
-    for (u32 i = 0; i < n; i++) {
+    columns.base = columns.key_at = columns.value_at = address_of(columns.value_lengths + n);
+    columns.framed = m->size;
+    for (u32 i = 0; i < n && !columns.framed; i++) {
         u32 length = columns.key_lengths[i];
         columns.value_at += length == NONE ? 0 : length;
     }
@@ -106,12 +112,20 @@ EXPORT("batch") void batch_begin(void)
     fill(digest_touched, 0, plan()->tables);
 }
 
+/* The value of record `at`; where values lie one behind the other, this one lies at `place`. */
+static Text value_of(u32 at, u32 place)
+{
+    if (!columns.framed) return (Text){place, columns.value_lengths[at]};
+    return (Text){columns.base + columns.starts[at], columns.ends[at] - columns.starts[at]};
+}
+
 static Item item_at(u32 at)
 {
     Item item = {{columns.offsets[at]}, columns.times[at], NULL, NULL, 0, 0, at};
-    u32 key = columns.key_lengths[at], value = columns.value_lengths[at];
+    u32 key = columns.framed ? (u32)NONE : columns.key_lengths[at];
+    Text value = value_of(at, columns.value_at);
     if (key != NONE) item.key = bytes_at(columns.key_at), item.key_length = key;
-    if (value != NONE) item.value = bytes_at(columns.value_at), item.value_length = value;
+    if (value.length != NONE) item.value = bytes_at(value.at), item.value_length = value.length;
     return item;
 }
 
