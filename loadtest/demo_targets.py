@@ -65,7 +65,7 @@ class EmbeddedTarget:
         """Publish a command, waiting when too many are on their way to the log."""
         node = self._engine.node
         if len(self._waiting) >= IN_FLIGHT_MAX:
-            self._waiting.popleft().result(READY_S)
+            self._await(IN_FLIGHT_MAX // 2)
         while True:
             try:
                 future = node.publish(node.partition_of(workspace), workspace, value)
@@ -77,8 +77,14 @@ class EmbeddedTarget:
 
     def flush(self) -> None:
         """Wait until the log has everything."""
-        while self._waiting:
-            self._waiting.popleft().result(READY_S)
+        self._await(0)
+
+    def _await(self, left: int) -> None:
+        """Wait until the log has all but the newest; once, as each wake-up is one of the walk's."""
+        while len(self._waiting) > left:
+            self._waiting[-left - 1].result(READY_S)
+            while self._waiting and self._waiting[0].done():
+                self._waiting.popleft().result()
 
     def decided(self) -> int:
         """Return how many outcomes are applied."""
