@@ -28,6 +28,9 @@ from engine.wire import decode_build, decode_position, signed64
 
 _ALL_ROWS = (b"\x00", b"\xff" * 8)
 _IDLE_MAX = 300
+# What decides which record counts next. How far commands are handled an owner knows before its log
+# says so, and a partition leader's epoch only who has read the record: neither is compared.
+_ALIKE = ("epoch", "released", "incarnation", "command_topic_id", "tail_hash")
 
 
 @dataclass(slots=True)
@@ -177,6 +180,10 @@ class Replay:
                 f"store {witness.name} has sequence {theirs.host.sequence} at offset {offset}, "
                 f"the log {ours.host.sequence}"
             )
+            report.differ(Broken.STORE, offset, what)
+        differing = [name for name in _ALIKE if getattr(theirs, name) != getattr(ours, name)]
+        if differing:
+            what = f"store {witness.name} has another {', '.join(differing)} than the log there"
             report.differ(Broken.STORE, offset, what)
         if theirs.digests != ours.digests:
             tables = different(theirs.digests, ours.digests)

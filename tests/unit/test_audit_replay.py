@@ -135,6 +135,16 @@ def test_a_store_with_other_digests_is_found(world):
     assert kinds(world.audit(replace(witness, recounted=changed))) == [Broken.DIGEST]
 
 
+@pytest.mark.parametrize("name", ["epoch", "released", "incarnation", "tail_hash"])
+def test_a_store_that_would_let_other_records_count_is_found(world, name):
+    """Its rows are right, but a zombie's next record would count there, or the owner's would not."""
+    witness = world.witness()
+    setattr(witness.position, name, getattr(witness.position, name) ^ 1)
+    report = world.audit(witness)
+    assert kinds(report) == [Broken.STORE]
+    assert name in report.differences[0].what
+
+
 def test_a_store_ahead_of_its_log_is_found(world):
     events = world.broker.events(0)[:-1]
     assert Broken.STORE in kinds(world.audit(world.witness(), events=events))
