@@ -55,6 +55,7 @@ from engine.world import SystemClock, SystemRandom
 
 log = structlog.get_logger("partita.node")
 
+BUILD_SHARE = 8  # of a partition's rows in memory, one part in so many is for builds of views
 SWITCH_S = 0.0005  # after which a thread asks another one to let it run
 
 
@@ -83,7 +84,7 @@ def wasm_host(
 def make_host(settings: Settings, application: Application, store: PartitionStore) -> StateHost:
     """Return the state host that the settings name; extensions in Python need the Python host."""
     kinds = {extension.kind for extension in application.extensions.values()}
-    share = _half_of_caches(settings) // application.partitions
+    share = _host_bytes(settings, application) - _build_bytes(settings, application)
     if settings.host == "wasm" and kinds == {"wasm"}:
         return wasm_host(store, share)
     return python_host(store, share)
@@ -101,6 +102,7 @@ def build_replica(  # noqa: PLR0913 - the composition root names every part once
     random: Random,
     observer: Observer,
     build_records_min: int = limits.BUILD_RECORDS_MIN,
+    build_cache_bytes_max: int = limits.ROW_CACHE_BYTES_MAX,
 ) -> Replica:
     """Return a replica of one partition; `open` it next."""
     ports = Ports(
@@ -112,7 +114,7 @@ def build_replica(  # noqa: PLR0913 - the composition root names every part once
         observer=observer,
         builds=BuildPorts(
             logs.history(identity.partition),
-            functools.partial(python_host, store),
+            functools.partial(python_host, store, build_cache_bytes_max),
             clock,
             build_records_min,
         ),
@@ -168,6 +170,16 @@ def places(settings: Settings, application: str, base: Path, memory: StoreMemory
 def _half_of_caches(settings: Settings) -> int:
     """Return what the state hosts may have for rows; the stores have as much."""
     return settings.cache_mb * 1024 * 1024 // 2
+
+
+def _host_bytes(settings: Settings, application: Application) -> int:
+    """Return what one partition may have in its state hosts."""
+    return _half_of_caches(settings) // application.partitions
+
+
+def _build_bytes(settings: Settings, application: Application) -> int:
+    """Return what of that is kept for views that are built anew."""
+    return _host_bytes(settings, application) // BUILD_SHARE
 
 
 def _memory(settings: Settings, application: Application) -> StoreMemory:
@@ -229,6 +241,7 @@ class Engine:
                 clock=clock,
                 random=random,
                 observer=traces,
+                build_cache_bytes_max=_build_bytes(settings, self.application),
             )
 
         parts = Parts(

@@ -178,8 +178,8 @@ class Settings(BaseSettings):
         512,
         ge=16,
         le=1_048_576,
-        description="Memory for rows that all partitions share: one half in the state hosts, the "
-        "other in the stores",
+        description="Memory for rows that all partitions share: one half in the state hosts, views "
+        "that are built anew included, the other in the stores",
     )
     force_deploy: bool = Field(
         default=False, description="Deploy without waiting until every node has loaded it"

@@ -257,3 +257,18 @@ def test_a_bucket_that_is_away_stops_nothing_and_is_told(tmp_path):
             assert world.count("snapshots", "restores") >= 1
         finally:
             world.stop()
+
+
+def test_a_view_that_is_built_anew_shares_the_bound_of_memory(tmp_path):
+    world = World(tmp_path / "data", host="python", cache_mb=16)
+    world.start()
+    try:
+        ports = world.node._replicas[0]._ports
+        build = ports.builds.make_host()
+        held = [one._rows._cache_bytes_max for one in (ports.host, build)]
+        build.close()
+        # One half is the stores', and there are two partitions.
+        assert sum(held) == (16 << 20) // 2 // 2
+        assert min(held) > 0
+    finally:
+        world.stop()

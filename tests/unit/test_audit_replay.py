@@ -137,7 +137,7 @@ def test_a_store_with_other_digests_is_found(world):
 
 @pytest.mark.parametrize("name", ["epoch", "released", "incarnation", "tail_hash"])
 def test_a_store_that_would_let_other_records_count_is_found(world, name):
-    """Its rows are right, but a zombie's next record would count there, or the owner's would not."""
+    """Its rows are right, but a zombie's next record would count, or the owner's would not."""
     witness = world.witness()
     setattr(witness.position, name, getattr(witness.position, name) ^ 1)
     report = world.audit(witness)

@@ -54,6 +54,14 @@ def test_no_position_comes_from_a_group(connection: Connection) -> None:
         assert own["auto.offset.reset"] == "error"
 
 
+@pytest.mark.usefixtures("connection")
+def test_a_process_that_stands_still_is_no_member_for_long() -> None:
+    for session_ms, interval_ms in ((6_000, 60_000), (90_000, 90_000)):
+        settings = LogSettings(kind="kafka", session_timeout_ms=session_ms)
+        own = properties(Connection(settings, "bank").member())
+        assert own["max.poll.interval.ms"] == interval_ms >= own["session.timeout.ms"]
+
+
 def test_a_member_that_died_keeps_no_place_in_the_group(connection: Connection) -> None:
     own = properties(connection.member())
     assert "group.instance.id" not in own

@@ -29,6 +29,7 @@ ASIDE_TIMEOUT_MS = 30_000
 FETCH_WAIT_MS = 50
 FETCH_BACKOFF_MS = 10
 FETCH_KIB_MAX = 65_536
+POLL_INTERVAL_MS = 60_000
 REPEAT_MS = 30_000
 REPEATED = frozenset({"FAIL", "GETPID", "REQTMOUT", "OFFSET", "FETCHERR"})
 
@@ -234,6 +235,9 @@ class Connection:
             own["partition.assignment.strategy"] = "cooperative-sticky"
             own["session.timeout.ms"] = settings.session_timeout_ms
             own["heartbeat.interval.ms"] = max(settings.session_timeout_ms // 10, 100)
+            # Its thread does nothing but poll, while librdkafka's own sends heartbeats: who doesn't
+            # poll is a process whose Python stands still. It may not be less than the session.
+            own["max.poll.interval.ms"] = max(POLL_INTERVAL_MS, settings.session_timeout_ms)
         return self._made(Consumer, own)
 
     def _made(self, kind: Callable[..., Client], own: Properties) -> Client:
