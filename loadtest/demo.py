@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from engine import wire
 from engine.application.folder import load_application
 from engine.application.schema import encode
+from engine.assembly import settle_process
 from loadtest import demo_targets, flights
 
 ROOT = Path(__file__).parent.parent
@@ -95,6 +96,7 @@ def envelope(name: str, fingerprint: int) -> Callable[[bytes, bytes], bytes]:
 def load(target: "demo_targets.Target", month: int | None) -> None:
     """Publish every command and wait until each has its outcome, with a progress bar."""
     total = flights.count(month)
+    settle_process()  # now that the year's flights are in memory
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
