@@ -19,7 +19,7 @@ from engine.http.app import create_app
 from engine.http.server import Server
 from engine.http.starting import Front
 from engine.log.alone import StaticDirectory, StaticMembership
-from engine.log.archive import ArchivedLogs
+from engine.log.archived import ArchivedLogs
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.objects import FolderObjects, open_objects
 from engine.model import Decided, Stage

@@ -36,6 +36,7 @@ class CommandAudit:
         self._ids: set[bytes] = set()
         self._first = -1
         self._last = -1
+        self._refusable = 0  # of those that wait
 
     def read(self, record: LogRecord) -> None:
         """Audit the next command."""
@@ -55,6 +56,7 @@ class CommandAudit:
             self.report.refused += not same
         elif record.offset >= self._events.resume:
             self.report.pending += 1
+            self._refusable += asked is not None and self._may_be_refused(asked.command_id, record)
         elif asked is not None and self._may_be_refused(asked.command_id, record):
             self.report.refused += 1
         else:
@@ -65,6 +67,9 @@ class CommandAudit:
         """Say which outcomes no command explains; `settled`: nothing may be left waiting."""
         report = self.report
         report.distinct_ids = len(self._ids)
+        if settled:  # what leaves no record was refused, then
+            report.pending -= self._refusable
+            report.refused += self._refusable
         for offset, decision in sorted(self._events.by_command_offset.items()):
             inside = self._first <= offset <= self._last
             if self._first >= 0 and (inside or (settled and offset > self._last)):

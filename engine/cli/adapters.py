@@ -14,7 +14,7 @@ from engine.ports import Logs, ObjectStore, PartitionStore, StateHost
 from engine.settings import LogSettings, Settings
 
 if TYPE_CHECKING:
-    from engine.log.archive import ReadableLogs
+    from engine.log.archived import ReadableLogs
     from engine.log.embedded import EmbeddedLogs
     from engine.log.kafka.logs import KafkaLogs
 
@@ -65,7 +65,7 @@ def objects(url: str, name: str) -> ObjectStore:
 
 def archived(logs: "ReadableLogs", url: str, name: str) -> "ReadableLogs":
     """Return logs that go on reading in the archive where they were trimmed."""
-    from engine.log.archive import ArchivedReading  # noqa: PLC0415 - see above
+    from engine.log.archived import ArchivedReading  # noqa: PLC0415 - see above
 
     return ArchivedReading(logs, partial(objects, url, name))
 

@@ -27,8 +27,8 @@ from engine.errors import ConfigError, LogError
 from engine.load.sources import read
 from engine.log.archive import Archive, archived
 from engine.model import Bounds, LogRecord
-from engine.partition.snapshots import Manifest, Snapshots
-from engine.partition.trimming import Floor, Marked, ceiling, newest_mark, trim_floor
+from engine.partition.snapshots import Snapshots
+from engine.partition.trimming import Floor, floor_of, kept_of
 from engine.ports import ObjectStore
 from engine.settings import Settings
 from engine.wire import Kind
@@ -131,42 +131,16 @@ def trim(
 def _floor(source: Source, objects: ObjectStore, partition: int) -> tuple[int, Floor]:
     """Return where the log begins, and how far it may be trimmed."""
     bounds = source.plain.event_log(partition).bounds()
-    kept = _kept(Snapshots(objects), partition, bounds, objects)
+    present = set(objects.names(f"sst/{partition}/"))
+    kept = kept_of(bounds, manifests(Snapshots(objects), partition), present)
     pieces = Archive(objects, partition, bounds.topic_id).pieces()
     whole = bool(pieces) and pieces[0].first <= bounds.begin
-    highest = ceiling(bounds.begin, kept, pieces[-1].end if whole else 0)
-    if highest.offset <= bounds.begin:
-        return bounds.begin, highest
-    marked = _marked(source, partition, kept, bounds)
-    if marked is None:
-        return bounds.begin, Floor(bounds.begin, "no mark says which ids are remembered")
-    log = source.plain.event_log(partition)
-    return bounds.begin, trim_floor(read(source.logs, log, bounds), highest, marked)
 
-
-def _kept(
-    snapshots: Snapshots, partition: int, bounds: Bounds, objects: ObjectStore
-) -> list[Manifest]:
-    """Return the snapshots of this log whose files are all there."""
-    present = set(objects.names(f"sst/{partition}/"))
-    return [
-        manifest
-        for manifest in manifests(snapshots, partition)
-        if manifest.topic_id == bounds.topic_id
-        and manifest.offset <= bounds.end
-        and all(file.object in present for file in manifest.files)
-    ]
-
-
-def _marked(source: Source, partition: int, kept: list[Manifest], bounds: Bounds) -> Marked | None:
-    """Return the newest mark behind the newest snapshot that has one behind it."""
-    for manifest in sorted(kept, key=lambda one: -one.offset):
+    def records(begin: int) -> Iterator[LogRecord]:
         log = source.plain.event_log(partition)
-        within = Bounds(max(manifest.offset, bounds.begin), bounds.end, bounds.topic_id)
-        found = newest_mark(read(source.logs, log, within), manifest.epoch)
-        if found is not None:
-            return found
-    return None
+        return read(source.logs, log, Bounds(begin, bounds.end, bounds.topic_id))
+
+    return bounds.begin, floor_of(bounds, kept, pieces[-1].end if whole else 0, records)
 
 
 @contextmanager

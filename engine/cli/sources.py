@@ -13,7 +13,7 @@ from engine.application import Application
 from engine.cli import adapters
 from engine.cli.adapters import Stored
 from engine.errors import ConfigError
-from engine.log.archive import ReadableLogs
+from engine.log.archived import ReadableLogs
 from engine.log.outside import find_logs
 from engine.settings import Settings, load_settings
 

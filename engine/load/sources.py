@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from engine.errors import UnavailableError
-from engine.log.archive import ReadableLog, ReadableLogs
+from engine.log.archived import ReadableLog, ReadableLogs
 from engine.model import Bounds, LogRecord
 
 _TAKE = 1_000

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from engine.load.recording import Header, Recorded, RecordingWriter
 from engine.load.rewrite import without_token
-from engine.log.archive import ReadableLog, ReadableLogs
+from engine.log.archived import ReadableLog, ReadableLogs
 from engine.model import LogRecord
 
 _TAKE = 1_000

@@ -4,7 +4,7 @@ Owns positions, tickets and what a reader has seen so far. No threads, no time: 
 broker do one step, so that code which waits for a log goes on in a simulation too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.errors import LogError, UnavailableError
 from engine.limits import PUBLISHING_MAX
@@ -16,14 +16,19 @@ __all__ = ["Faults", "SimulatedBroker", "SimulatedCommandLog", "SimulatedEventLo
 
 
 class SimulatedLogs:
-    """The logs of one process. After `crash` (or `close`) what it has in flight may still land."""
+    """The logs of one process. After `crash` (or `close`) what it has in flight may still land.
 
-    def __init__(self, broker: SimulatedBroker) -> None:
+    `reached` is called where the process may die in the middle of what it does: before each record
+    that it sends, and before it is told anything.
+    """
+
+    def __init__(self, broker: SimulatedBroker, reached: Callable[[], None] = lambda: None) -> None:
         self._broker = broker
+        self._reached = reached
         self._listeners: list[Reports] = []
         self._closed = False
         self.commands = _Commands(self, broker)
-        self.replies = _Replies(broker)
+        self.replies = _Replies(broker, reached)
 
     def command_log(self, partition: int) -> "SimulatedCommandLog":
         """Return a reader of a partition's commands."""
@@ -33,12 +38,12 @@ class SimulatedLogs:
     def event_log(self, partition: int) -> "SimulatedEventLog":
         """Return a reader and writer of a partition's events, with a session of its own."""
         log = self._broker.event_logs[partition]
-        return SimulatedEventLog(self._broker, log, partition, self.listener())
+        return SimulatedEventLog(self._broker, log, partition, self.listener(), self._reached)
 
     def history(self, partition: int) -> "SimulatedEventLog":
         """Return a second reader of a partition's events."""
         return SimulatedEventLog(
-            self._broker, self._broker.event_logs[partition], partition, Reports()
+            self._broker, self._broker.event_logs[partition], partition, Reports(), self._reached
         )
 
     def listener(self) -> Reports:
@@ -159,10 +164,16 @@ class SimulatedEventLog(_Reader):
     """The events of one partition, and what this process appends to them."""
 
     def __init__(
-        self, broker: SimulatedBroker, log: SimulatedLog, partition: int, reports: Reports
+        self,
+        broker: SimulatedBroker,
+        log: SimulatedLog,
+        partition: int,
+        reports: Reports,
+        reached: Callable[[], None],
     ) -> None:
         super().__init__(broker, log, partition)
         self._reports = reports
+        self._reached = reached
         self._session: Session | None = None
         self._ticket = 0
         self._sessions = 0
@@ -176,16 +187,19 @@ class SimulatedEventLog(_Reader):
         self._ticket += 1
         last = len(values) - 1
         for at, (key, value) in enumerate(zip(keys, values, strict=True)):
+            self._reached()
             ticket = self._ticket if at == last else -self._ticket
             self._session.queue.append((key or None, value, ticket))
         return self._ticket
 
     def reports(self) -> list[Report]:
         """Return the reports that have arrived."""
+        self._reached()
         return self._reports.drain()
 
     def take(self, count: int) -> Batch:
         """Return the next events that this reader is shown."""
+        self._reached()
         return self._take(count, "E1302")
 
     def lookup(self, offset: int) -> LogRecord | Lookup:
@@ -229,8 +243,9 @@ class _Commands:
 class _Replies:
     """Replies on their way to clients, some of which get lost."""
 
-    def __init__(self, broker: SimulatedBroker) -> None:
+    def __init__(self, broker: SimulatedBroker, reached: Callable[[], None]) -> None:
         self._broker = broker
+        self._reached = reached
         self.sent = 0
         self.failed = 0
 
@@ -241,6 +256,7 @@ class _Replies:
 
     def send(self, partition: int, reply: Reply) -> None:
         """Send a reply to the simulated client."""
+        self._reached()
         if self._broker.reply(partition, reply):
             self.sent += 1
         else:

@@ -60,6 +60,7 @@ class SimulatedLog:
         self.values: list[bytes | None] = []
         self.leader_epochs: list[int] = []
         self.cuts: list[int] = []  # the end that each cut left
+        self.trimmed: list[LogRecord] = []
 
     @property
     def end(self) -> int:
@@ -99,6 +100,7 @@ class SimulatedLog:
     def trim(self, begin: int) -> None:
         """Forget what lies below `begin`."""
         count = min(max(begin - self.begin, 0), len(self.values))
+        self.trimmed += [self.record(offset) for offset in range(self.begin, self.begin + count)]
         for column in (self.times_ms, self.keys, self.values, self.leader_epochs):
             del column[:count]
         self.begin += count
@@ -186,8 +188,8 @@ class SimulatedBroker:
         return sum(len(session.queue) for session in self._sessions)
 
     def events(self, partition: int) -> list[LogRecord]:
-        """Return the whole event log, for an auditor."""
-        return _records(self.event_logs[partition])
+        """Return the whole event log, for an auditor: what was trimmed too."""
+        return [*self.event_logs[partition].trimmed, *_records(self.event_logs[partition])]
 
     def commands(self, partition: int) -> list[LogRecord]:
         """Return the whole command log, for an auditor."""

@@ -71,7 +71,6 @@ class Replica(Shown):
         self._bounds = events.bounds()
         self._command_bounds = self._ports.commands.bounds()
         builder = Builder(self.identity.partition, self._ports.builds, ledger)
-        builder.begin_offset = self._bounds.begin
         follower = Follower(self.identity.partition, events, ledger, host, self._content, builder)
         follower.open()
         self._progress.start(ledger.position.offset, self._bounds.end)
@@ -148,7 +147,7 @@ class Replica(Shown):
             follower.seek()
             self._deadline_ms = self._ports.clock.monotonic_ms() + limits.RECOVER_IDLE_MS
         count = follower.tick()
-        if count:
+        if count or follower.holding:  # at a Switch whose views take their time
             self._deadline_ms = self._ports.clock.monotonic_ms() + limits.RECOVER_IDLE_MS
         # The last offsets may hold no record, as where somebody else wrote in a transaction.
         if follower.state.position.offset < self._bounds.end and not self._expired():

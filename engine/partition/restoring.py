@@ -106,7 +106,8 @@ def open_store(folder: Folder, snapshots: Snapshots | None, restore: Restore) ->
         assert store is not None
         return Opened(store)
     below = position is None or position.offset < restore.bounds.begin
-    for candidate in _candidates(folder, snapshots, restore):
+    away: list[str] = []
+    for candidate in _candidates(folder, snapshots, restore, away):
         ahead = candidate.sequence - local
         if ahead <= 0 or (not below and ahead < limits.RESTORE_AHEAD_MIN):
             break
@@ -118,9 +119,10 @@ def open_store(folder: Folder, snapshots: Snapshots | None, restore: Restore) ->
             if fault.code == "E1207":
                 raise
             restore.say(f"{candidate.name} is passed over: {fault}")
+            if isinstance(fault, UnavailableError):
+                away.append(str(fault))
             continue
-        if store is not None:
-            store.close()
+        _close(store)
         store, local, below = None, 0, True
         folder.use_restored()
         made, _ = _open(folder, restore)
@@ -128,7 +130,16 @@ def open_store(folder: Folder, snapshots: Snapshots | None, restore: Restore) ->
             continue  # what was copied was damaged already
         restore.say(f"restored from {candidate.name}, sequence {manifest.sequence}")
         return Opened(_moved(made, manifest), candidate.name)
+    if below and restore.bounds.begin and away:
+        _close(store)
+        what = f"the log begins at offset {restore.bounds.begin}, and no copy can be had: {away[0]}"
+        raise UnavailableError("E1407", what, partition=restore.partition)
     return Opened(folder.open() if store is None else store)
+
+
+def _close(store: PartitionStore | None) -> None:
+    if store is not None:
+        store.close()
 
 
 def _moved(store: PartitionStore, manifest: Manifest) -> PartitionStore:
@@ -147,8 +158,7 @@ def _open(folder: Folder, restore: Restore) -> tuple[PartitionStore | None, Posi
         store = folder.open()
         return store, position_of(store)
     except StoreError as fault:
-        if store is not None:
-            store.close()
+        _close(store)
         if fault.code != DAMAGED:
             raise
         restore.damaged()
@@ -169,9 +179,9 @@ def file_of(files: Files, name: str) -> File:
 
 
 def _candidates(
-    folder: Folder, snapshots: Snapshots | None, restore: Restore
+    folder: Folder, snapshots: Snapshots | None, restore: Restore, away: list[str]
 ) -> Iterator[_Candidate]:
-    """Yield what a store can be made of, the newest first."""
+    """Yield what a store can be made of, the newest first; note in `away` what doesn't answer."""
     found = list(_checkpoint(folder))
     if snapshots is not None:
         try:
@@ -179,6 +189,7 @@ def _candidates(
             found.extend(_snapshot(snapshots, name, restore) for name in names)
         except EngineError as fault:
             restore.say(f"snapshots can't be listed: {fault}")
+            away.append(str(fault))
     found = [one for one in found if one.name not in restore.avoid]
     yield from sorted(found, key=lambda one: -one.sequence)
 

@@ -8,11 +8,11 @@
 Owns this rule. Deletes nothing, and reads nothing by itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from engine import wire
-from engine.model import LogRecord
+from engine.model import Bounds, LogRecord
 from engine.partition.snapshots import Manifest
 from engine.wire import Kind
 
@@ -29,6 +29,44 @@ class Marked(NamedTuple):
 
     dedup_floor: int
     emitted_sequence: int
+
+
+def floor_of(
+    bounds: Bounds,
+    kept: Sequence[Manifest],
+    archived_end: int,
+    read: Callable[[int], Iterable[LogRecord]],
+) -> Floor:
+    """Return how far a log may be trimmed; `read` yields its records from an offset on."""
+    highest = ceiling(bounds.begin, kept, archived_end)
+    if highest.offset <= bounds.begin:
+        return highest
+    marked = _marked(bounds, kept, read)
+    if marked is None:
+        return Floor(bounds.begin, "no mark says which ids are remembered")
+    return trim_floor(read(bounds.begin), highest, marked)
+
+
+def kept_of(bounds: Bounds, found: Iterable[Manifest], present: Collection[str]) -> list[Manifest]:
+    """Return the snapshots of this log whose files are all `present`."""
+    return [
+        manifest
+        for manifest in found
+        if manifest.topic_id == bounds.topic_id
+        and manifest.offset <= bounds.end
+        and all(file.object in present for file in manifest.files)
+    ]
+
+
+def _marked(
+    bounds: Bounds, kept: Sequence[Manifest], read: Callable[[int], Iterable[LogRecord]]
+) -> Marked | None:
+    """Return the newest mark behind the newest snapshot that has one behind it."""
+    for manifest in sorted(kept, key=lambda one: -one.offset):
+        found = newest_mark(read(max(manifest.offset, bounds.begin)), manifest.epoch)
+        if found is not None:
+            return found
+    return None
 
 
 def newest_mark(records: Iterable[LogRecord], epoch: int) -> Marked | None:

@@ -32,16 +32,25 @@ def ledger_next(host: HostName = "python") -> Application:
     return _load("ledger_next", host)
 
 
-def _load(name: str, host: HostName) -> Application:
-    if host == "python":
-        return load_application(_FOLDER / name)
+@functools.cache
+def ledger_back(host: HostName = "python") -> Application:
+    """Return the version behind that, a rollback: the first one's content once more."""
+    return _load("ledger", host, version="1.2.0", revision=3)
+
+
+def _load(name: str, host: HostName, version: str = "", revision: int = 0) -> Application:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / name
         shutil.copytree(_FOLDER / name, folder)
         manifest = folder / "application.toml"
         text = manifest.read_text()
         assert _PYTHON in text, "the manifest names the extension in another way"
-        manifest.write_text(text.replace(_PYTHON, _WASM))
-        module = assembled((folder / "ledger.wat").read_text())
-        (folder / "ledger.wasm").write_bytes(module)
+        if host == "wasm":
+            text = text.replace(_PYTHON, _WASM)
+            module = assembled((folder / "ledger.wat").read_text())
+            (folder / "ledger.wasm").write_bytes(module)
+        if version:
+            text = text.replace('version = "1.0.0"', f'version = "{version}"')
+            text = text.replace("revision = 1", f"revision = {revision}")
+        manifest.write_text(text)
         return load_application(folder)

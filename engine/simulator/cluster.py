@@ -1,35 +1,25 @@
 """Simulated processes on one broker, and what happens to them.
 
-A process is the shipped `Node` with all it decides: it holds, follows, claims, hands over, copies
-and restores. Only its threads are left out: the cluster calls what they would, one after the other.
+What a process is, machine.py says. The cluster calls each in turn, and hurts them.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine import limits
-from engine.application import Application
 from engine.errors import EngineError
-from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Phase
-from engine.node.gate import Gate
-from engine.node.node import Node
-from engine.node.parts import Parts
-from engine.node.stores import Cadence, Places, Stores
 from engine.partition.replica import Replica
-from engine.partition.snapshots import Retention
 from engine.ports import Random
-from engine.simulator.clocks import NodeClock, WorldClock
-from engine.simulator.disks import MemoryFolder, MemoryObjects, opener
-from engine.simulator.others import BeatFaults, Beats, Group, Inline, SimulatedDirectory
-from engine.store.memory import MemoryStore
+from engine.simulator.clocks import WorldClock
+from engine.simulator.disks import MemoryObjects
+from engine.simulator.keeping import Keeper
+from engine.simulator.machine import Setup, SimulatedNode, World, is_closed
+from engine.simulator.others import BeatFaults, Beats, Group
 
 MENDED = frozenset({"E1202", "E1302"})  # what a restore mends, where there is one
-LEAVE_STEPS_MAX = 300
-
-BuildReplica = Callable[["SimulatedNode", int, MemoryStore, Gate], Replica]
+CALLS_INSIDE_MAX = 60  # within which a process dies that is to die in the middle
+DAMAGED_BLOCKS_MAX = 2  # in all: a partition restores itself only so often in an hour
 
 
 @dataclass(slots=True)
@@ -38,7 +28,9 @@ class Chances:
 
     crash: int = 0
     lose_disk: int = 300  # of crashes
+    crash_inside: int = 0  # of crashes: in the middle of what the process does
     damage_disk: int = 0  # of crashes
+    damage_block: int = 0  # of a store, which nobody notices before it is read
     terminate: int = 0  # asked to hand over and leave
     drain: int = 0  # asked to hand over, and some time later to serve again
     pause: int = 0
@@ -51,197 +43,11 @@ class Chances:
     skew: int = 0
     skew_ms: int = 4_000
     objects_away: int = 0  # of calls to the store of snapshots
+    objects_cut: int = 0  # it is away for everybody, in a step
+    objects_cut_ms: int = 3_000
     objects_damaged: int = 0  # the newest of them
-
-
-@dataclass(slots=True)
-class Setup:
-    """What all nodes of a cluster have in common."""
-
-    application: Callable[[], Application]  # as a process that starts now finds it
-    build: BuildReplica
-    standbys: int = 0
-    snapshots: MemoryObjects | None = None
-    interval_ms: int = 3_000  # between copies
-    nodes: int = 3
-
-
-class SimulatedNode:
-    """One machine: its disks, its clock, and the process on it, if one runs."""
-
-    def __init__(self, at: int, cluster: "Cluster", setup: Setup) -> None:
-        self.at = at
-        self.name = f"n{at}"
-        self.clock = NodeClock(cluster.clock)
-        self.folders: dict[int, MemoryFolder] = {}
-        self.replicas: dict[int, Replica] = {}  # the last of each partition in this process
-        self.paused_steps = 0
-        self.down_steps = 0
-        self.slow_steps = 0
-        self.leaving_steps = 0
-        self.drain_steps = 0
-        self.problems: list[EngineError] = []
-        self.totals: Counter[str] = Counter()  # of replicas and processes that are gone
-        self._cluster = cluster
-        self._setup = setup
-        self._beat_at_ms = 0
-        self._steps = 0
-        self.start()
-
-    def start(self) -> None:
-        """Start a process."""
-        cluster, setup = self._cluster, self._setup
-        self.logs = SimulatedLogs(cluster.broker)
-        self.directory = SimulatedDirectory(cluster.beats, self.clock)
-        self.gate = Gate(self.logs.commands, self.logs.replies)
-        self.replicas = {}
-        application = setup.application()
-        places = Places(
-            application.name,
-            self.folder,
-            opener(setup.snapshots),
-            Cadence(setup.interval_ms, Retention(2, 0)),
-        )
-        random = cluster.random
-        stores = Stores(places, self.clock, random, worker=Inline(), pause=lambda: None)
-        self.stores = stores
-        self.node = Node(
-            Parts(
-                name=self.name,
-                application=application,
-                logs=self.logs,
-                membership=cluster.group.join(self.at),
-                directory=self.directory,
-                gate=self.gate,
-                open_replica=lambda partition: self._open(partition, stores),
-                stores=stores,
-                clock=self.clock,
-                random=random,
-                load=setup.application,
-                standbys=setup.standbys,
-                http_url=self.name,
-                worker=lambda _name: Inline(),
-            )
-        )
-
-    def folder(self, partition: int) -> MemoryFolder:
-        """Return a partition's folders on this machine."""
-        return self.folders.setdefault(partition, MemoryFolder())
-
-    def _open(self, partition: int, stores: Stores) -> Replica:
-        store = stores.open(partition, self.logs.event_log(partition))
-        assert isinstance(store, MemoryStore)
-        replica = self._setup.build(self, partition, store, self.gate)
-        self.totals += _takeovers(self.replicas.pop(partition, None))
-        self.replicas[partition] = replica
-        return replica
-
-    def tick(self) -> None:
-        """Let the process run once."""
-        if self.down_steps > 0:
-            self.down_steps -= 1
-            if self.down_steps == 0:
-                self.start()
-            return
-        if self.paused_steps > 0:
-            self.paused_steps -= 1
-            return
-        now_ms = self.clock.monotonic_ms()
-        if now_ms >= self._beat_at_ms:
-            self._beat_at_ms = now_ms + limits.HEARTBEAT_MS
-            self.node.pulse()
-        self._steps += 1
-        if self.slow_steps > 0:
-            self.slow_steps -= 1
-            if self._steps % 10:
-                return
-        self._operate()
-        self.node.tick()
-        self._note_problems()
-        if self.leaving_steps > 0:
-            self._leave()
-
-    def _operate(self) -> None:
-        """Do what this machine's operator does: load a new folder, end a drain."""
-        operations = self.node.operations
-        application = self._setup.application()
-        if operations.loaded.application is not application and self._cluster.random.below(20) == 0:
-            operations.reload()
-        if self.drain_steps > 0:
-            self.drain_steps -= 1
-            operations.drain()
-        elif operations.draining and self.leaving_steps == 0:
-            operations.resume()
-
-    def _note_problems(self) -> None:
-        for replica in self.replicas.values():
-            if replica.problem is not None and replica.problem not in self.problems:
-                self.problems.append(replica.problem)
-
-    def terminate(self) -> None:
-        """Ask the process to hand everything over and to end."""
-        if self.leaving_steps == 0:
-            self.leaving_steps = LEAVE_STEPS_MAX
-            self.node.operations.drain()
-
-    def _leave(self) -> None:
-        self.leaving_steps -= 1
-        if self.node.busy and self.leaving_steps > 0:
-            return
-        if self.node.busy:
-            self.crash(self._cluster.random, 1)
-            return
-        self.node.end()
-        self._gone(1)
-
-    def crash(self, random: Random, down_steps: int) -> None:
-        """Kill the process; its disks come back as of some earlier write."""
-        self.logs.crash()
-        for folder in self.folders.values():
-            folder.crash(random)
-        self._gone(down_steps)
-
-    def _gone(self, down_steps: int) -> None:
-        self._cluster.group.leave(self.at)
-        self.totals = self.counters()
-        self.replicas = {}
-        self.down_steps = down_steps
-        self.paused_steps = self.leaving_steps = self.drain_steps = 0
-
-    def counters(self) -> "Counter[str]":
-        """Return what all processes here have done so far."""
-        total = Counter(self.totals)
-        if self.is_up:
-            stores = self.stores.statistics()
-            total.update({name: int(stores[name]) for name in ("taken", "restores", "heals")})
-            for replica in self.replicas.values():
-                total.update(_takeovers(replica))
-        return total
-
-    def flush(self) -> None:
-        """Make all disks survive a crash."""
-        for folder in self.folders.values():
-            if not folder.store.closed:
-                folder.store.flush()
-
-    @property
-    def is_up(self) -> bool:
-        """Return True when there is a process."""
-        return self.down_steps == 0
-
-    @property
-    def running(self) -> bool:
-        """Return True when the process would act."""
-        return self.is_up and self.paused_steps == 0
-
-
-def _takeovers(replica: Replica | None) -> "Counter[str]":
-    return Counter(takeovers=replica.counters["takeovers"] if replica else 0)
-
-
-def is_closed(replica: Replica) -> bool:
-    """Return True for a replica that is let go, or could not be opened."""
-    return isinstance(replica.store, MemoryStore) and replica.store.closed
+    archive: int = 0  # as an operator does with `partita log archive`
+    trim: int = 0  # and with `partita log trim`
 
 
 class Cluster:
@@ -263,9 +69,12 @@ class Cluster:
         self.beats = Beats(clock, random, faults[1])
         self.group = Group(broker.partitions, setup.nodes, random)
         self.counts: Counter[str] = Counter()
+        self._objects_cut_until_ms = 0
         if setup.snapshots is not None:
-            setup.snapshots.fails = lambda: self._chance(self.chances.objects_away)
-        self.nodes = [SimulatedNode(at, self, setup) for at in range(setup.nodes)]
+            setup.snapshots.fails = self._objects_fail
+            self.keeper = Keeper(broker, setup.snapshots)
+        world = World(broker, clock, random, self.beats, self.group)
+        self.nodes = [SimulatedNode(at, world, setup) for at in range(setup.nodes)]
 
     def step(self) -> None:
         """Let every process and the broker move once, in a random order of processes."""
@@ -274,27 +83,42 @@ class Cluster:
             node = self.nodes[(first + at) % len(self.nodes)]
             self._hurt(node)
             self._hear(node)
-            node.tick()
+            if not node.tick():
+                self.counts["crash_inside"] += 1
+                self._crash(node)
         if self._chance(self.chances.reassign):
             self.counts["flap"] += 1
             self.group.flap()
-        if self.setup.snapshots is not None and self._chance(self.chances.objects_damaged):
-            self.counts["damaged_object"] += 1
-            kind = "manifest/" if self.random.below(2) else "sst/"
-            self.setup.snapshots.damage(kind, self.random)
+        if self.setup.snapshots is not None:
+            self._keep(self.setup.snapshots)
         self.broker.step()
         self.beats.step()
 
+    def _keep(self, snapshots: MemoryObjects) -> None:
+        """Do what operators do about snapshots and the log, and let snapshots be damaged."""
+        if self._chance(self.chances.objects_damaged):
+            self.counts["damaged_object"] += 1
+            kind = "manifest/" if self.random.below(2) else "sst/"
+            snapshots.damage(kind, self.random)
+        if self._chance(self.chances.objects_cut):
+            self.counts["objects_cut"] += 1
+            cut_ms = self.random.below(self.chances.objects_cut_ms)
+            self._objects_cut_until_ms = self.clock.time_ms + cut_ms
+        if self._chance(self.chances.archive):
+            self.keeper.archive(self.random.below(self.broker.partitions))
+        if self._chance(self.chances.trim):
+            self.keeper.trim(self.random.below(self.broker.partitions))
+
+    def _objects_fail(self) -> bool:
+        away = self.clock.time_ms < self._objects_cut_until_ms
+        return away or self._chance(self.chances.objects_away)
+
     def _hurt(self, node: SimulatedNode) -> None:
         chances = self.chances
-        if self._chance(chances.crash) and node.is_up:
-            self._crash(node)
+        self._end(node)
         if self._chance(chances.pause):
             self.counts["pause"] += 1
             node.paused_steps = self.random.below(chances.pause_steps)
-        if self._chance(chances.terminate) and node.is_up:
-            self.counts["terminate"] += 1
-            node.terminate()
         if self._chance(chances.drain) and node.is_up:
             self.counts["drain"] += 1
             node.drain_steps = self.random.below(chances.pause_steps)
@@ -306,10 +130,24 @@ class Cluster:
         if self._chance(chances.skew):
             self.counts["clock_jump"] += 1
             node.clock.skew_ms = self.random.below(2 * chances.skew_ms) - chances.skew_ms
+        if self._chance(chances.damage_block):
+            self._damage_block(node)
         if self._chance(self.beats.faults.cut):
             self.counts["beats_cut"] += 1
             cut_ms = self.random.below(self.beats.faults.cut_ms)
             node.directory.cut_until_ms = self.clock.time_ms + cut_ms
+
+    def _end(self, node: SimulatedNode) -> None:
+        """End a process: between two of its ticks, within one, or by asking it."""
+        chances = self.chances
+        if self._chance(chances.crash) and node.is_up:
+            if self._chance(chances.crash_inside):
+                node.dies_in = 1 + self.random.below(CALLS_INSIDE_MAX)
+            else:
+                self._crash(node)
+        if self._chance(chances.terminate) and node.is_up:
+            self.counts["terminate"] += 1
+            node.terminate()
 
     def _crash(self, node: SimulatedNode) -> None:
         self.counts["crash"] += 1
@@ -321,6 +159,12 @@ class Cluster:
             if self._chance(self.chances.damage_disk):
                 self.counts["damaged_disk"] += 1
                 folder.damaged = True
+
+    def _damage_block(self, node: SimulatedNode) -> None:
+        folders = list(node.folders.values())
+        if folders and self.counts["damaged_block"] < DAMAGED_BLOCKS_MAX:
+            folder = folders[self.random.below(len(folders))]
+            self.counts["damaged_block"] += folder.damage_block(self.random) > 0
 
     def _hear(self, node: SimulatedNode) -> None:
         """Let the group notice a silent process, and a process hear what the group did."""
@@ -335,9 +179,11 @@ class Cluster:
         self.chances = Chances(flush=0)
         self.broker.calm()
         self.beats.calm()
+        self._objects_cut_until_ms = 0
         for node in self.nodes:
             node.paused_steps = node.slow_steps = node.drain_steps = 0
             node.down_steps = min(node.down_steps, 1)
+            node.dies_in = 0
             node.clock.skew_ms = 0
             node.directory.cut_until_ms = 0
             for folder in node.folders.values():
@@ -356,6 +202,9 @@ class Cluster:
     def counters(self) -> "Counter[str]":
         """Return what was done to nodes, and what they have done."""
         total = Counter(self.counts)
+        if self.setup.snapshots is not None:
+            total.update(self.keeper.counts)
+            total.update(self.setup.snapshots.counts)
         for node in self.nodes:
             total.update(node.counters())
         return total

@@ -1,11 +1,13 @@
 """Disks and stores of objects of a simulated cluster; what may break on them.
 
 A disk is one partition's folders on one node: the store, its checkpoint, a store in the making. A
-crash takes the newest writes of the store, whole ones; a checkpoint that was kept stays.
+crash takes the newest writes of the store, whole ones; a checkpoint that was kept stays. Where a
+crash may come in between, `reached` is called before.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from engine.errors import StoreError, UnavailableError
 from engine.ports import ObjectStore, PartitionStore, Random, StoreView
@@ -17,6 +19,8 @@ class MemoryObjects:
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
+        self._damaged: set[str] = set()
+        self.counts: Counter[str] = Counter()
         self.fails: Callable[[], bool] = lambda: False
 
     def _answer(self) -> None:
@@ -27,10 +31,12 @@ class MemoryObjects:
         """Store a blob."""
         self._answer()
         self._objects[name] = data
+        self._damaged.discard(name)
 
     def get(self, name: str) -> bytes | None:
         """Return a blob."""
         self._answer()
+        self.counts["met_damaged_object"] += name in self._damaged
         return self._objects.get(name)
 
     def names(self, prefix: str = "") -> list[str]:
@@ -53,6 +59,51 @@ class MemoryObjects:
         whole = random.below(2) == 0
         changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] if whole else data[:at]
         self._objects[found[-1]] = changed
+        self._damaged.add(found[-1])
+
+
+class Through:
+    """Objects as one process has them: it may die before any call."""
+
+    def __init__(self, objects: MemoryObjects, reached: Callable[[], None]) -> None:
+        self._objects = objects
+        self._reached = reached
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store a blob."""
+        self._reached()
+        self._objects.put(name, data)
+
+    def get(self, name: str) -> bytes | None:
+        """Return a blob."""
+        self._reached()
+        return self._objects.get(name)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Return the names that begin with `prefix`."""
+        self._reached()
+        return self._objects.names(prefix)
+
+    def delete(self, name: str) -> None:
+        """Forget a blob."""
+        self._reached()
+        self._objects.delete(name)
+
+
+class DiskStore(MemoryStore):
+    """A store whose process may die before any write."""
+
+    reached: Callable[[], None] = staticmethod(lambda: None)
+
+    def write(self, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Write all rows or none."""
+        self.reached()
+        super().write(rows)
+
+    def close(self) -> None:
+        """Flush and close: not by a process that is dead."""
+        self.reached()
+        super().close()
 
 
 class MemoryFiles:
@@ -78,16 +129,17 @@ class MemoryFiles:
         """Write a file."""
         self.files[name] = data
 
-    def store(self) -> MemoryStore:
+    def store(self) -> DiskStore:
         """Return the store that these files are."""
-        return MemoryStore.of(b"".join(self.files[name] for name in self.names()))
+        return DiskStore.of(b"".join(self.files[name] for name in self.names()))
 
 
 class MemoryFolder:
     """One partition's folders on a simulated disk (see `store.checkpoints.PartitionFolder`)."""
 
-    def __init__(self) -> None:
-        self.store = MemoryStore()
+    def __init__(self, reached: Callable[[], None] = lambda: None) -> None:
+        self.store = DiskStore()
+        self.reached = reached
         self.damaged = False  # found out at the next start
         self.set_aside_count = 0
         self._writer = ""
@@ -101,11 +153,12 @@ class MemoryFolder:
             raise StoreError("E1202", "the simulated disk has damaged a file")
         if self.store.closed:
             self.store = self.store.reopen()
+        self.store.reached = self.reached
         return self.store
 
     def set_aside(self) -> object:
         """Move a damaged store away."""
-        self.store, self.damaged = MemoryStore(), False
+        self.store, self.damaged = DiskStore(), False
         self.set_aside_count += 1
         return f"broken-{self.set_aside_count}"
 
@@ -119,7 +172,9 @@ class MemoryFolder:
         return self._making
 
     def use_restored(self) -> None:
-        """Let the store in the making take the store's place."""
+        """Let the store in the making take the store's place: one is deleted, one renamed."""
+        self.store = DiskStore()
+        self.reached()
         self.store = self._making.store()
 
     def try_room(self) -> None:
@@ -142,8 +197,15 @@ class MemoryFolder:
         return self._copied.store().view()
 
     def keep(self, manifest: bytes) -> None:
-        """Let the newest copy take the older one's place."""
+        """Let the newest copy take the older one's place: one is deleted, one renamed."""
+        self._kept = None
+        self.reached()
         self._kept = manifest, self._copied
+
+    def damage_block(self, random: Random) -> int:
+        """Make some flushed rows unreadable; return how many."""
+        rows = int(self.store.statistics()["rows"])
+        return self.store.damage(random.below(rows), 1 + random.below(8)) if rows else 0
 
     def crash(self, random: Random) -> None:
         """End the process that had the store open: some of its newest writes are gone."""
@@ -151,6 +213,8 @@ class MemoryFolder:
             self.store = self.store.crash(random.below(self.store.unflushed + 1))
 
 
-def opener(objects: MemoryObjects | None) -> "Callable[[], ObjectStore] | None":
+def opener(
+    objects: MemoryObjects | None, reached: Callable[[], None]
+) -> "Callable[[], ObjectStore] | None":
     """Return what opens a store of objects, None where there is none."""
-    return None if objects is None else lambda: objects
+    return None if objects is None else lambda: Through(objects, reached)

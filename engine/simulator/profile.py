@@ -10,6 +10,16 @@ from engine.simulator.others import BeatFaults
 
 
 @dataclass(slots=True, frozen=True)
+class Deploys:
+    """When the next version's folder is on each node's disk, and when the old content is again."""
+
+    step: int  # 0 = never
+    spread: int  # steps between nodes
+    back: int  # steps until a version with the first one's content; 0 = never
+    force: bool  # the nodes that lack it are not waited for
+
+
+@dataclass(slots=True, frozen=True)
 class Profile:
     """What a seed does to its cluster."""
 
@@ -17,10 +27,11 @@ class Profile:
     chances: Chances
     beats: BeatFaults
     standbys: int
-    snapshots: bool
+    snapshots_ms: int  # between copies; 0 = there is no store for them
     reading: bool  # does the host read rows, or name missing ones?
     build_records: int  # a step: few, so that faults hit the builds
-    deploy_step: int  # 0 = never
+    idle_step: int  # when a day goes by, behind which ids expire; 0 = never
+    deploys: Deploys
 
 
 def profile_of(random: Random, steps: int) -> Profile:
@@ -38,10 +49,16 @@ def profile_of(random: Random, steps: int) -> Profile:
             cut_ms=500 + random.below(8_000),
         ),
         standbys=random.below(3),
-        snapshots=random.below(3) > 0,
+        snapshots_ms=500 + random.below(2_500) if random.below(3) else 0,
         reading=random.below(2) == 0,
         build_records=1 + random.below(8),
-        deploy_step=random.below(steps) if random.below(2) else 0,
+        idle_step=random.below(steps // 2) if random.below(2) else 0,
+        deploys=Deploys(
+            step=1 + random.below(steps) if random.below(2) else 0,
+            spread=random.below(60) if random.below(2) else 0,
+            back=1 + random.below(steps // 2) if random.below(3) == 0 else 0,
+            force=random.below(4) == 0,
+        ),
     )
 
 
@@ -72,7 +89,9 @@ def _nodes(random: Random) -> Chances:
     some = partial(_some, random)
     return Chances(
         crash=some(15),
+        crash_inside=random.below(1_000),
         damage_disk=some(200),
+        damage_block=some(8),
         terminate=some(10),
         drain=some(10),
         pause=some(40),
@@ -85,7 +104,11 @@ def _nodes(random: Random) -> Chances:
         skew=some(10),
         skew_ms=4_000 if random.below(2) else 60_000,
         objects_away=some(200),
+        objects_cut=some(10),
+        objects_cut_ms=500 + random.below(10_000),
         objects_damaged=some(10),
+        archive=some(200),
+        trim=some(200),
     )
 
 

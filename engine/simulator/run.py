@@ -1,34 +1,40 @@
 """One simulation: a seed, a safety phase full of faults, a liveness phase without, a verdict."""
 
 import logging
+from collections import Counter
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
 
+from engine import limits, wire
 from engine.application import Application
 from engine.assembly import NoObserver, build_replica, python_host, wasm_host
-from engine.audit import Parts, witness_of
+from engine.audit import Parts, Witness, witness_of
+from engine.errors import StoreError
 from engine.log.simulated_broker import SimulatedBroker
-from engine.model import Phase
+from engine.model import Phase, Position
 from engine.node.gate import Gate
+from engine.partition.ledger import position_of
 from engine.partition.replica import Identity, Replica
-from engine.ports import StateHost
+from engine.ports import PartitionStore, StateHost
 from engine.simulator import auditor
-from engine.simulator.applications import HostName, host_of, ledger, ledger_next
+from engine.simulator.applications import HostName, host_of, ledger, ledger_back, ledger_next
 from engine.simulator.clocks import WorldClock
-from engine.simulator.cluster import Cluster, Setup, SimulatedNode, is_closed
+from engine.simulator.cluster import Cluster
 from engine.simulator.disks import MemoryObjects
+from engine.simulator.machine import Setup, SimulatedNode, is_closed
 from engine.simulator.profile import Profile, profile_of
 from engine.simulator.workload import Clients
 from engine.store.memory import MemoryStore
+from engine.wire import Kind
 from engine.world import SeededRandom
 
 SAFETY_STEPS = 260
 LIVENESS_STEPS_MAX = 4_000
-STABLE_STEPS = 30
-CALM_STEP_MS = 160  # some of them to each heartbeat, few to each silence
+STABLE_STEPS = 40
+CALM_STEP_MS = 100  # some of them to each heartbeat, few to each silence
 CLAIMS_CALM_MAX = 6  # of each partition, until all is settled
 NODES = 3
 
@@ -58,6 +64,7 @@ class Simulation:
         self.profile: Profile = profile_of(random, SAFETY_STEPS)
         self._random = random
         self._content = MemoryObjects()
+        self._idle_days = 0
         self.broker = SimulatedBroker(
             random, self.clock, self._ledger.partitions, self.profile.faults
         )
@@ -65,8 +72,10 @@ class Simulation:
             self._folder,
             self._build,
             self.profile.standbys,
-            MemoryObjects() if self.profile.snapshots else None,
+            MemoryObjects() if self.profile.snapshots_ms else None,
+            self.profile.snapshots_ms or 3_000,
             nodes=NODES,
+            force=self.profile.deploys.force,
         )
         chances = self.profile.chances, self.profile.beats
         self.cluster = Cluster(self.broker, self.clock, random, setup, chances)
@@ -75,7 +84,7 @@ class Simulation:
     def _build(
         self, node: SimulatedNode, partition: int, store: MemoryStore, gate: Gate
     ) -> Replica:
-        identity = Identity(node.name, partition, self._folder())
+        identity = Identity(node.name, partition, node.application)
         return build_replica(
             identity,
             node.logs,
@@ -89,10 +98,21 @@ class Simulation:
             build_records_min=self.profile.build_records,
         )
 
-    def _folder(self) -> Application:
-        """Return what a process that starts now finds in its folder."""
-        deployed = 0 < self.profile.deploy_step <= self.result.steps
-        return ledger_next(self._host) if deployed else self._ledger
+    def _folder(self, at: int) -> Application:
+        """Return what a node finds in its folder now: new versions come to one after the other."""
+        deploys, steps = self.profile.deploys, self.result.steps - at * self.profile.deploys.spread
+        if not 0 < deploys.step <= steps:
+            return self._ledger
+        if 0 < deploys.back <= steps - deploys.step:
+            return ledger_back(self._host)
+        return ledger_next(self._host)
+
+    def _newest(self) -> Application:
+        """Return the version that all nodes have in the end."""
+        deploys = self.profile.deploys
+        if not deploys.step:
+            return self._ledger
+        return ledger_back(self._host) if deploys.back else ledger_next(self._host)
 
     def _make_host(self, store: MemoryStore) -> StateHost:
         if self._host == "wasm":
@@ -116,8 +136,12 @@ class Simulation:
 
     def _jump(self) -> None:
         """Let nothing happen for a while, as when the machine under all of this is stopped."""
-        if self._random.below(200) == 0:
+        # Behind a day enough time must go by for an owner to mark it, and for a copy of that.
+        if self._random.below(40 if self._idle_days else 200) == 0:
             self.clock.time_ms += self._random.below(20_000)
+        if self.result.steps and self.result.steps == self.profile.idle_step:
+            self.clock.time_ms += limits.DEDUP_WINDOW_MS + self._random.below(3_600_000)
+            self._idle_days += 1
 
     def _step(self, time_ms: int, *, fresh: bool) -> None:
         self.clock.time_ms += time_ms
@@ -161,7 +185,7 @@ class Simulation:
         if owners[0].resume < self.broker.command_logs[partition].end:
             return f"partition {partition} has commands to take"
         serving = owners[0].serving
-        is_new = serving is not None and serving.version == self._folder().version
+        is_new = serving is not None and serving.version == self._newest().version
         if not is_new or owners[0].builds():
             return f"partition {partition} does not run all that every node has loaded"
         ready = [one for one in self.cluster.held(partition) if one.phase is Phase.STANDBY]
@@ -178,7 +202,8 @@ class Simulation:
         held = self.cluster.held(self._random.below(self.broker.partitions))
         if held:
             replica = held[self._random.below(len(held))]
-            self.result.faults += auditor.half_seen(replica)
+            with suppress(StoreError):  # a damaged block: to be met by the node itself
+                self.result.faults += auditor.half_seen(replica)
 
     def _judge(self) -> None:
         result, broker, cluster = self.result, self.broker, self.cluster
@@ -187,7 +212,17 @@ class Simulation:
         counters = cluster.counters()
         result.commands = len(self.clients.sent)
         result.crashes, result.pauses = counters.pop("crash", 0), counters.pop("pause", 0)
+        counters.update(self._deployed(), idle_day=self._idle_days)
         result.injected = {**broker.counts, **counters}
+
+    def _deployed(self) -> "Counter[str]":
+        """Count what came into force behind a partition's first application."""
+        counts = Counter(deployed=-self.broker.partitions, switched=0)
+        for partition in range(self.broker.partitions):
+            heads = (wire.head(record.value) for record in self.broker.events(partition))
+            kinds = Counter(head.kind for head in heads if head is not None)
+            counts.update(deployed=kinds[Kind.APPLICATION], switched=kinds[Kind.SWITCH])
+        return counts
 
     def _takeovers(self) -> int:
         return self.cluster.counters()["takeovers"]
@@ -200,11 +235,22 @@ class Simulation:
             if node.is_up and partition in node.replicas and not is_closed(node.replicas[partition])
         ]
         stores = [
-            witness_of(node.name, replica.store.view())
+            _witness(node.name, replica.store)
             for node, replica in held
             if replica.phase in {Phase.OWNING, Phase.STANDBY}
         ]
         return Parts(python_host, MemoryStore(), self._content, stores)
+
+
+def _witness(name: str, store: PartitionStore) -> Witness:
+    """Return what a store holds; where a row can't be read, what it says of itself."""
+    view = store.view()
+    try:
+        return witness_of(name, view)
+    except StoreError:
+        return Witness(name, position_of(view) or Position())
+    finally:
+        view.close()
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Reply
 from engine.node.api import Where
 from engine.ports import Clock, Random
-from engine.simulator.cluster import Cluster, SimulatedNode
+from engine.simulator.cluster import Cluster
+from engine.simulator.machine import SimulatedNode
 from engine.world import uuid7
 
 RETRY_STEPS = 80

@@ -9,15 +9,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 from sortedcontainers import SortedDict
 
-from engine.errors import UnavailableError
+from engine.errors import StoreError, UnavailableError
 from engine.ports import Statistics
 
 CHECKPOINT_FILE = "rows"
 _CHUNK_ROWS = 128
 _UNFLUSHED_MAX = 100_000
+_DAMAGED = 1 << 31  # in an image, of a value that can't be read
 
 # What keys held before a change; None = there was no such key.
 _Before = dict[bytes, bytes | None]
@@ -33,6 +35,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._rows: SortedDict = SortedDict()
         self._unflushed: deque[_Before] = deque()
+        self._damaged: set[bytes] = set()
         self._views: list[MemoryView] = []
         self._lock = threading.RLock()
         self._writes = 0
@@ -46,12 +49,14 @@ class MemoryStore:
     def get(self, key: bytes) -> bytes | None:
         """Return a row."""
         assert not self._closed
+        if key in self._damaged:
+            raise _unreadable(key)
         return self._rows.get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return rows in the order of their keys."""
         assert not self._closed
-        return [self._rows.get(key) for key in keys]
+        return [self.get(key) for key in keys] if self._damaged else list(map(self._rows.get, keys))
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Write all rows or none; None deletes, the last of equal keys stays."""
@@ -63,6 +68,7 @@ class MemoryStore:
             for view in self._views:
                 view.keep(before)
             self._put(changes)
+            self._damaged.difference_update(changes)
             self._unflushed.append(before)
             self._writes += 1
             if len(self._unflushed) > _UNFLUSHED_MAX:
@@ -86,7 +92,7 @@ class MemoryStore:
         with self._lock:
             if self._closed:
                 raise UnavailableError("E1402", "the store was closed")
-            view = MemoryView(self._rows, self._lock, self._views)
+            view = MemoryView(self._rows, self._damaged, self._lock, self._views)
             self._views.append(view)
             return view
 
@@ -95,6 +101,23 @@ class MemoryStore:
         with self._lock:
             assert not self._closed
             self._unflushed.clear()
+
+    def damage(self, first: int, count: int) -> int:
+        """Make rows from the `first` on unreadable, as a bad block does that nobody has met yet.
+
+        What is not flushed lies in no block. Whoever meets one is told E1202, until it is written
+        anew; copies have it too. Return how many there are.
+        """
+        with self._lock:
+            keys = set(islice(self._rows, first, first + count))
+            keys.difference_update(*self._unflushed)
+            self._damaged |= keys
+            return len(keys)
+
+    @property
+    def damaged(self) -> bool:
+        """Return whether there are rows that can't be read."""
+        return bool(self._damaged)
 
     def checkpoint(self, folder: Path) -> None:
         """Write all rows into a file of a new folder."""
@@ -106,25 +129,31 @@ class MemoryStore:
         """Yield all rows as bytes, some rows in each, in key order."""
         with self._lock:
             assert not self._closed
-            pairs = [part for row in self._rows.items() for part in row]
-        for start in range(0, len(pairs), 2 * _CHUNK_ROWS):
-            part = pairs[start : start + 2 * _CHUNK_ROWS]
-            yield b"".join(len(one).to_bytes(4) + one for one in part)
+            pairs = list(self._rows.items())
+            damaged = set(self._damaged)
+        for start in range(0, len(pairs), _CHUNK_ROWS):
+            parts: list[bytes] = []
+            for key, value in pairs[start : start + _CHUNK_ROWS]:
+                length = len(value) | _DAMAGED if key in damaged else len(value)
+                parts += len(key).to_bytes(4), key, length.to_bytes(4), value
+            yield b"".join(parts)
 
     @classmethod
-    def opened(cls, folder: Path) -> "MemoryStore":
+    def opened(cls, folder: Path) -> Self:
         """Return a store that begins as a checkpoint's."""
         return cls.of((folder / CHECKPOINT_FILE).read_bytes())
 
     @classmethod
-    def of(cls, data: bytes) -> "MemoryStore":
+    def of(cls, data: bytes) -> Self:
         """Return a store that begins with the rows of images."""
-        at, parts = 0, list[bytes]()
+        made, at, parts = cls(), 0, list[bytes]()
         while at < len(data):
-            end = at + 4 + int.from_bytes(data[at : at + 4])
+            length = int.from_bytes(data[at : at + 4])
+            if length & _DAMAGED:
+                made._damaged.add(parts[-1])
+            end = at + 4 + (length & ~_DAMAGED)
             parts.append(data[at + 4 : end])
             at = end
-        made = cls()
         made._rows.update(zip(parts[::2], parts[1::2], strict=True))
         return made
 
@@ -133,7 +162,7 @@ class MemoryStore:
         """Return whether it was closed, or crashed."""
         return self._closed
 
-    def crash(self, surviving: int = 0) -> "MemoryStore":
+    def crash(self, surviving: int = 0) -> Self:
         """Return the store as the next process finds it; this one is gone.
 
         `surviving` of the unflushed writes, the oldest ones, had reached the disk by themselves.
@@ -145,17 +174,20 @@ class MemoryStore:
             self._views.clear()
             while len(self._unflushed) > surviving:
                 self._put(self._unflushed.pop())
-            reopened = MemoryStore()
-            reopened._rows = self._rows
+            reopened = self._again(self._rows, self._damaged)
             self._rows = SortedDict()
             return reopened
 
-    def reopen(self) -> "MemoryStore":
+    def reopen(self) -> Self:
         """Return the store as the next process finds it after a `close`: with all writes."""
         assert self._closed
-        reopened = MemoryStore()
-        reopened._rows = self._rows
-        return reopened
+        return self._again(self._rows, self._damaged)
+
+    @classmethod
+    def _again(cls, rows: SortedDict, damaged: set[bytes]) -> Self:
+        made = cls()
+        made._rows, made._damaged = rows, damaged
+        return made
 
     def statistics(self) -> Statistics:
         """Return counters."""
@@ -177,8 +209,15 @@ class MemoryStore:
 class MemoryView:
     """The rows as they were: the store's own, but for what was replaced since."""
 
-    def __init__(self, rows: SortedDict, lock: threading.RLock, views: "list[MemoryView]") -> None:
+    def __init__(
+        self,
+        rows: SortedDict,
+        damaged: set[bytes],
+        lock: threading.RLock,
+        views: "list[MemoryView]",
+    ) -> None:
         self._rows = rows
+        self._damaged = damaged
         self._lock = lock
         self._views = views
         self._before: _Before = {}
@@ -191,7 +230,11 @@ class MemoryView:
     def get(self, key: bytes) -> bytes | None:
         """Return a row."""
         with self._lock:
-            return self._before[key] if key in self._before else self._rows.get(key)
+            if key in self._before:
+                return self._before[key]
+            if key in self._damaged:
+                raise _unreadable(key)
+            return self._rows.get(key)
 
     def scan(
         self, start: bytes, end: bytes, *, reverse: bool = False
@@ -226,3 +269,7 @@ class MemoryView:
             if self in self._views:
                 self._views.remove(self)
             self._before.clear()
+
+
+def _unreadable(key: bytes) -> StoreError:
+    return StoreError("E1202", f"the block of row {key[:16].hex()} has another checksum")

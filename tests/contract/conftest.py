@@ -12,7 +12,7 @@ import pytest
 from kafka_fixture import delete_records, delete_topics
 
 from engine.log.alone import StaticDirectory, StaticMembership
-from engine.log.archive import ArchivedLogs
+from engine.log.archived import ArchivedLogs
 from engine.log.embedded import EmbeddedLogs, EmbeddedSettings
 from engine.log.kafka.content import KafkaObjects
 from engine.log.kafka.directory import KafkaDirectory

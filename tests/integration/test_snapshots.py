@@ -271,6 +271,27 @@ def test_a_store_of_objects_that_is_away_is_no_reason_to_stay_closed(disk, tmp_p
     fresh.close()
 
 
+def test_below_the_logs_begin_a_store_waits_for_copies_that_are_away(disk, tmp_path, objects):
+    disk.write(1_000)
+    newest, _ = disk.snapshot()
+
+    class Away(FolderObjects):
+        away = True
+
+        def names(self, prefix=""):
+            if self.away:
+                raise UnavailableError("E1407", "it is away")
+            return super().names(prefix)
+
+    away = Away(tmp_path / "objects")
+    fresh = Disk(tmp_path, away, "other")
+    with pytest.raises(UnavailableError, match="no copy can be had"):
+        fresh.open(begin=1)
+    away.away = False
+    assert fresh.open(begin=1) == f"snapshot {newest.name}"
+    fresh.close()
+
+
 def test_the_newest_and_the_young_stay_and_nothing_they_name_goes(disk, objects):
     made = []
     for number in range(1, 7):

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import planted
+import planted_keeping
 import pytest
 from planted import Plant
 from test_traces import TRACES
@@ -16,7 +17,7 @@ from engine.wire import Kind
 REGRESSIONS = [1876, 3103]
 SMOKE_SEEDS = 60
 SMOKE_PARTS = 4
-PLANTED_SEEDS = 60
+PLANTED_SEEDS = 120
 
 
 @pytest.mark.parametrize("part", range(SMOKE_PARTS))
@@ -58,19 +59,29 @@ HAPPENS = [
     "lose_command",
     "double_command",
     "crash",
+    "crash_inside",
     "pause",
     "slow",
     "terminate",
     "drain",
     "lost_disk",
     "damaged_disk",
+    "damaged_block",
     "damaged_object",
+    "met_damaged_object",
+    "objects_cut",
+    "archived",
+    "trimmed",
+    "idle_day",
+    "deployed",
+    "switched",
     "clock_jump",
     "beats_cut",
     "flap",
     "takeovers",
     "taken",
     "restores",
+    "heals",
 ]
 
 
@@ -115,6 +126,9 @@ FOUND = [
     planted.the_position_is_written_apart,
     planted.let_a_view_count_before_it_is_built,
     planted.switch_while_batches_are_in_flight,
+    planted_keeping.what_is_damaged_is_opened_again,
+    planted_keeping.a_copys_checksums_are_not_looked_at,
+    planted_keeping.what_is_not_archived_is_trimmed,
 ]
 
 
@@ -135,8 +149,9 @@ def test_a_seed_that_failed_once_is_clean(seed: int) -> None:
 def test_every_planted_bug_is_found_by_something_and_listed() -> None:
     plants = {
         name: plant
-        for name, plant in vars(planted).items()
-        if not name.startswith("_") and getattr(plant, "__module__", "") == planted.__name__
+        for module in (planted, planted_keeping)
+        for name, plant in vars(module).items()
+        if not name.startswith("_") and getattr(plant, "__module__", "") == module.__name__
     }
     traced = {plant for row in TRACES for plant in row[2]}
     assert set(plants.values()) == traced | set(FOUND)

@@ -51,6 +51,15 @@ class World(ReplicaWorld):
         self.settle(replica)
         return self.closed(replica, store)
 
+    def switched(self, store: MemoryStore) -> Replica:
+        """Return an owner of the next version whose new views count, one command behind that."""
+        owner = self.replica(ledger_next(), store)
+        self.until(owner, Phase.OWNING)
+        self.settle(owner, steps=40)
+        self.move(7)
+        self.settle(owner)
+        return owner
+
     def audit(self, *stores: MemoryStore) -> list[str]:
         """Return what a replay from scratch finds, compared with these stores."""
         witnesses = [witness_of(f"store {at}", store.view()) for at, store in enumerate(stores)]
@@ -166,11 +175,7 @@ def test_commands_do_not_wait_long_for_a_build_that_hangs(
 
 def test_a_replay_from_scratch_ends_with_equal_rows_and_digests(world: World) -> None:
     store = world.served(ledger(), range(1, 4))
-    replica = world.replica(ledger_next(), store)
-    world.until(replica, Phase.OWNING)
-    world.settle(replica, steps=40)
-    world.move(7)
-    world.settle(replica)
+    replica = world.switched(store)
     world.clock.time_ms += limits.MARK_INTERVAL_MS + 1
     world.settle(replica)
     store = world.closed(replica, store)
@@ -184,12 +189,8 @@ def test_a_replay_from_scratch_ends_with_equal_rows_and_digests(world: World) ->
 
 def test_a_follower_holds_at_a_switch_until_its_own_build_is_complete(world: World) -> None:
     store = world.served(ledger(), range(1, 4))
-    owner = world.replica(ledger_next(), store)
-    world.until(owner, Phase.OWNING)
+    world.switched(store)
     slow_store = MemoryStore()
-    world.settle(owner, steps=40)
-    world.move(9)
-    world.settle(owner)
     follower = world.replica(ledger_next(), slow_store, node="m", records_min=1)
     switch = world.kinds().index(Kind.SWITCH)
     held = 0
@@ -202,6 +203,19 @@ def test_a_follower_holds_at_a_switch_until_its_own_build_is_complete(world: Wor
     assert held
     assert witness_of("f", slow_store.view()).recounted
     assert world.audit(slow_store) == []
+
+
+def test_who_holds_at_a_switch_is_no_standby(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not take over before its build is complete, so nobody should hand over to it."""
+    world.switched(world.served(ledger(), range(1, 4)))
+    follower = world.replica(ledger_next(), node="m")
+    with monkeypatch.context() as patch:
+        patch.setattr(Builder, "tick", lambda _self: False)
+        for _ in range(20):
+            follower.tick()
+            world.clock.time_ms += limits.RECOVER_IDLE_MS
+    assert follower.phase is Phase.RECOVERING
+    world.until(follower, Phase.STANDBY)
 
 
 def test_a_restart_goes_on_where_the_build_was(world: World) -> None:
