@@ -63,11 +63,19 @@ def wait(done: Callable[[], bool]) -> None:
 
 
 def ask(engine: Engine, path: str, body: Any = None) -> Any:
+    """Ask as clients do: again where the answer says so, as while a partition changes hands."""
     data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
     request = urllib.request.Request(engine.server.url + path, data, headers)
-    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
-        return json.load(answer)
+    deadline_s = time.monotonic() + WAIT_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as refused:
+            if refused.code != 503 or time.monotonic() > deadline_s:
+                raise
+            time.sleep(float(refused.headers["Retry-After"]))
 
 
 def move(engine: Engine, workspace: str, amount: int) -> None:
