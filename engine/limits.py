@@ -81,6 +81,7 @@ PAGES_EXPIRED_MAX = 200  # at each mark
 
 # Ownership (ARCHITECTURE 4).
 CLOCK_AHEAD_MS_MAX = 5_000
+CLAIM_WAY_MS_MAX = 2 * CLOCK_AHEAD_MS_MAX  # a claim under way for longer shows no clock
 APPEND_DEADLINE_MS = 30_000
 RECLAIM_WAIT_MS = 1_000
 RECOVER_IDLE_MS = 5_000

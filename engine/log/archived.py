@@ -68,6 +68,7 @@ class Shelf:
         self._held: OrderedDict[Piece, Batch] = OrderedDict()
         self._coming: dict[Piece, Future[Batch]] = {}
         self.begin = 0  # of the log itself, as last heard
+        self.listed = 0  # where the log began when the archive was listed: what is below is known
 
     def extended(self, bounds: Bounds) -> Bounds:
         """Return bounds that begin where the archive does, if it leads up to the log. Blocks."""
@@ -77,7 +78,7 @@ class Shelf:
                 return bounds
             # What was heard before still holds: nothing leaves an archive.
             with suppress(UnavailableError):
-                self._list(bounds.topic_id)
+                self._list(bounds)
             if self._pieces and self._pieces[-1].end >= bounds.begin:
                 first = min(self._pieces[0].first, bounds.begin)
                 return Bounds(first, bounds.end, bounds.topic_id)
@@ -90,14 +91,24 @@ class Shelf:
         """
         with self._lock:
             self.begin = bounds.begin
-            self._list(bounds.topic_id)
+            self._list(bounds)
         return self.holds(offset)
 
-    def _list(self, topic_id: str) -> None:
+    def listing(self, bounds: Callable[[], Bounds], offset: int) -> Future[int]:
+        """Have the archive listed anew, beside the shell, for an offset that comes back then."""
+
+        def listed() -> int:
+            self.lists(bounds(), offset)
+            return offset
+
+        return self._worker.submit(listed)
+
+    def _list(self, bounds: Bounds) -> None:
         if self._objects is None:
             self._objects = self._open()
-        self._archive = Archive(self._objects, self._partition, topic_id)
+        self._archive = Archive(self._objects, self._partition, bounds.topic_id)
         self._pieces = self._archive.pieces()
+        self.listed = bounds.begin
 
     def holds(self, offset: int) -> bool:
         """Return whether an offset lies below the log's begin and in the archive."""
@@ -215,6 +226,8 @@ class ArchivedEventLog(ArchivedReader):
     def __init__(self, inner: EventLog, shelf: Shelf) -> None:
         super().__init__(inner, inner.bounds, shelf)
         self._log = inner
+        self._listing: Future[int] | None = None
+        self._asked = -1  # the last offset for which the archive was listed
 
     def append(self, keys: Sequence[bytes], values: Sequence[bytes]) -> int:
         """Append to the log."""
@@ -226,13 +239,26 @@ class ArchivedEventLog(ArchivedReader):
 
     def lookup(self, offset: int) -> LogRecord | Lookup:
         """Return a record of the log or of the archive."""
+        if self._listing is not None:
+            if not self._listing.done():
+                return Lookup.PENDING
+            listing, self._listing = self._listing, None
+            self._asked = listing.result()
         if not self._shelf.holds(offset):
-            return self._log.lookup(offset)
+            return self._in_log(offset)
         found = self._shelf.take(offset, 1)
         if found is None:
             return Lookup.PENDING
         record = next(found.records(), None)
         return record if record is not None and record.offset == offset else Lookup.GONE
+
+    def _in_log(self, offset: int) -> LogRecord | Lookup:
+        """Look in the log; what is gone there may be in the archive since that was listed."""
+        found = self._log.lookup(offset)
+        if found is not Lookup.GONE or offset < self._shelf.listed or offset == self._asked:
+            return found
+        self._listing = self._shelf.listing(self._bounds, offset)
+        return Lookup.PENDING
 
     def statistics(self) -> Statistics:
         """Return the log's counters."""

@@ -121,12 +121,17 @@ class Claiming:
                     self.start(follower, command_topic_id)
                 return Claimed.UNKNOWN
         else:
-            # The log had it after it was sent and before it was met: a slow way is no skew.
-            landed_ms = follower.claim_time_ms
-            skew_ms = max(self._sent_ms - landed_ms, landed_ms - self._clock.now_ms())
+            # The log had it after it was sent and before it was met: a slow way is no skew. But
+            # behind one a clock that is ahead looks right: only a quicker way tells.
+            landed_ms, now_ms = follower.claim_time_ms, self._clock.now_ms()
+            skew_ms = max(self._sent_ms - landed_ms, landed_ms - now_ms)
             if skew_ms > limits.CLOCK_AHEAD_MS_MAX:
                 self.reason = f"this node's clock is {skew_ms} ms off the log's"
                 return Claimed.UNFIT
+            if now_ms - landed_ms > limits.CLAIM_WAY_MS_MAX:
+                self.reason = f"the claim came back after {now_ms - landed_ms} ms: another is sent"
+                self.start(follower, command_topic_id)
+                return Claimed.UNKNOWN
             self._sending.met()
             value = self._deploying.at_claim(follower)
             if value is not None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from engine import limits, wire
+from engine.errors import LogError, UnavailableError
 from engine.model import (
     Batch,
     Decided,
     Duplicate,
     HostState,
     Input,
+    LogRecord,
     Lookup,
     Stage,
 )
@@ -300,8 +302,13 @@ class Processor:
         answered = False
         while self._duplicates:
             duplicate = self._duplicates[0]
-            offset = self._ledger.offset_of(duplicate.first_sequence)
-            found = Lookup.GONE if offset is None else self._ports.events.lookup(offset)
+            try:
+                found = self._first_of(duplicate)
+            except UnavailableError:
+                # Whoever waits is told to try again when his time is up; nobody else waits for him.
+                self._duplicates.popleft()
+                self._counters["duplicates_unanswered"] += 1
+                continue
             if found is Lookup.PENDING:
                 break
             self._duplicates.popleft()
@@ -309,6 +316,14 @@ class Processor:
             self._ports.replies.send(self._partition, first_outcome(duplicate, found))
             answered = True
         return answered
+
+    def _first_of(self, duplicate: Duplicate) -> LogRecord | Lookup:
+        """Look up the first outcome of a duplicate; one that can't be read is as good as gone."""
+        offset = self._ledger.offset_of(duplicate.first_sequence)
+        try:
+            return Lookup.GONE if offset is None else self._ports.events.lookup(offset)
+        except LogError:
+            return Lookup.GONE
 
     def _mark(self) -> None:
         """Append a Mark every so many outcomes, or after a while if anything moved."""

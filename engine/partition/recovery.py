@@ -124,6 +124,10 @@ class Follower:
         last = self._events.lookup(position.offset - 1)
         if last is Lookup.PENDING:
             return False
+        if last is Lookup.GONE:
+            newer = self._events.bounds()
+            if position.offset <= newer.begin:  # trimmed since the bounds were read
+                return self.verify(newer)
         if last is Lookup.GONE or wire.hash64(last.value or b"") != position.tail_hash:
             raise StoreError(
                 "E1204",

@@ -12,7 +12,16 @@ from engine.partition.progress import RestoreProgress
 from engine.partition.recovery import Follower
 from engine.ports import PartitionStore
 
-COUNTERS = ("claims", "lost", "takeovers", "commands", "outcomes", "rejected", "duplicates")
+COUNTERS = (
+    "claims",
+    "lost",
+    "takeovers",
+    "commands",
+    "outcomes",
+    "rejected",
+    "duplicates",
+    "duplicates_unanswered",
+)
 
 _ROLES = {
     Phase.OWNING: "owner",

@@ -29,6 +29,12 @@ _PARTITION = (
     ("outcomes", "partition_outcomes", _COUNTER, "Outcomes confirmed"),
     ("rejected", "partition_rejected", _COUNTER, "Outcomes that are rejections"),
     ("duplicates", "partition_duplicates", _COUNTER, "Duplicates answered"),
+    (
+        "duplicates_unanswered",
+        "partition_duplicates_unanswered",
+        _COUNTER,
+        "Duplicates whose first outcome could not be read back: the archive was away",
+    ),
     ("claims", "ownership_claims", _COUNTER, "Claims of ownership appended"),
     ("takeovers", "ownership_takeovers", _COUNTER, "Claims that came to count"),
     ("lost", "ownership_lost", _COUNTER, "Ownerships that ended without a release"),

@@ -7,7 +7,7 @@ from engine.log.simulated import SimulatedLogs
 from engine.log.simulated_broker import SimulatedBroker
 from engine.model import Phase, Reply
 from engine.partition.replica import Identity, Replica
-from engine.ports import StateHost
+from engine.ports import Logs, StateHost
 from engine.simulator.applications import ledger
 from engine.simulator.clocks import WorldClock
 from engine.simulator.disks import MemoryObjects
@@ -34,6 +34,9 @@ class ReplicaWorld:
         self.content = MemoryObjects()
         self.replies: list[Reply] = []
 
+    def logs(self) -> Logs:
+        return SimulatedLogs(self.broker)
+
     def waiting(self, _partition: int, ids: list[bytes]) -> range:
         return range(len(ids))
 
@@ -49,7 +52,7 @@ class ReplicaWorld:
     ) -> Replica:
         replica = build_replica(
             identity,
-            SimulatedLogs(self.broker),
+            self.logs(),
             store or MemoryStore(),
             self.content,
             replies=self,
