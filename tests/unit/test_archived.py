@@ -8,7 +8,7 @@ from engine.log.archive import Archive, archived
 from engine.log.archived import ArchivedLogs
 from engine.log.simulated import SimulatedBroker, SimulatedLogs
 from engine.model import LogRecord, Lookup, Phase
-from engine.partition.replica import Identity
+from engine.partition.replica import Identity, Replica
 from engine.ports import EventLog, Logs
 from engine.simulator.applications import ledger
 from engine.simulator.clocks import WorldClock
@@ -116,20 +116,22 @@ class ArchivedWorld(ReplicaWorld):
     def logs(self) -> Logs:
         return ArchivedLogs(super().logs(), lambda: self.objects, Inline())
 
-    def trim(self, end: int) -> None:
+    def owner_of_one_trimmed(self) -> tuple[Replica, bytes]:
+        """Return an owner, and the id of a command whose outcome only the archive has."""
+        owner = self.opened(Identity(node="n", partition=0, application=ledger()), None)
+        self.until(owner, Phase.OWNING)
+        command_id = self.move(5)
+        self.settle(owner)
         log = self.broker.event_logs[0]
-        records = (log.record(offset) for offset in range(end))
-        archived(records, Archive(self.objects, 0, log.topic_id), end)
-        self.broker.trim(0, end)
+        records = (log.record(offset) for offset in range(log.end))
+        archived(records, Archive(self.objects, 0, log.topic_id), log.end)
+        self.broker.trim(0, log.end)
+        return owner, command_id
 
 
 def test_a_duplicate_whose_outcome_is_in_an_archive_that_is_away_holds_up_nobody() -> None:
     world = ArchivedWorld()
-    owner = world.opened(Identity(node="n", partition=0, application=ledger()), None)
-    world.until(owner, Phase.OWNING)
-    first = world.move(5)
-    world.settle(owner)
-    world.trim(world.broker.event_logs[0].end)
+    owner, first = world.owner_of_one_trimmed()
     world.objects.fails = lambda: True
     world.move(5, first)
     world.move(6)
@@ -148,11 +150,7 @@ def test_a_duplicate_whose_outcome_is_in_an_archive_that_is_away_holds_up_nobody
 
 def test_a_duplicate_whose_outcome_is_in_a_damaged_archive_has_one_no_longer() -> None:
     world = ArchivedWorld()
-    owner = world.opened(Identity(node="n", partition=0, application=ledger()), None)
-    world.until(owner, Phase.OWNING)
-    first = world.move(5)
-    world.settle(owner)
-    world.trim(world.broker.event_logs[0].end)
+    owner, first = world.owner_of_one_trimmed()
     for name in world.objects.names(""):
         world.objects.put(name, b"damaged")
     world.move(5, first)
