@@ -311,7 +311,10 @@ class Membership(Protocol):
         ...
 
     def pause(self, *, paused: bool) -> None:
-        """Leave the group for the time being, or join it again; saying it twice is harmless."""
+        """Leave the group for the time being, or join it again; saying it twice is harmless.
+
+        Never blocks, and may come from any thread.
+        """
         ...
 
     def decided(self, offsets: Mapping[int, int]) -> None:

@@ -1,6 +1,7 @@
 """The thread that announces this node four times a second, however long a batch takes.
 
-It stops when the shell has been stuck for long: a node that does nothing must not seem alive.
+It stops when the shell has been stuck for long: a node that does nothing must not seem alive. And
+it leaves the group: who has no standby is taken over by nobody else.
 """
 
 import threading
@@ -17,8 +18,11 @@ log = structlog.get_logger("partita.node")
 class Heart:
     """Beats until stopped; at once when asked to, as after a change of owner."""
 
-    def __init__(self, announce: Callable[[], None], clock: Clock) -> None:
+    def __init__(
+        self, announce: Callable[[], None], leave: Callable[[], None], clock: Clock
+    ) -> None:
         self._announce = announce
+        self._leave = leave  # the group; the shell joins it again once it turns
         self._clock = clock
         self._asked = threading.Event()
         self._stopping = False
@@ -55,6 +59,8 @@ class Heart:
         stuck = self.stuck
         if not stuck:
             self._announce()
+        elif self._was_stuck:
+            self._leave()  # not at once: where the whole process stood still, the shell turns now
         if stuck != self._was_stuck:
             self._was_stuck = stuck
             log.error("the shell is stuck" if stuck else "the shell goes on")

@@ -41,7 +41,7 @@ class Node(Answers):
         self._suspect_at_ms = 0
         self._commit_at_ms = 0
         self._turns = 0
-        self._heart = Heart(self._announce, parts.clock)
+        self._heart = Heart(self._announce, self._leave_group, parts.clock)
         self._thread = threading.Thread(target=self._run, name="partita-shell", daemon=True)
 
     def start(self) -> None:
@@ -216,6 +216,9 @@ class Node(Answers):
     def pulse(self) -> None:
         """Announce this node, as its heart does from its own thread."""
         self._heart.pulse()
+
+    def _leave_group(self) -> None:
+        self._parts.membership.pause(paused=True)
 
     def _announce(self, *, leaving: bool = False) -> None:
         application = self.operations.loaded.application

@@ -9,7 +9,7 @@ from engine_world import until
 from hanging import write_hanging
 from test_failover import amount, phase, post, served_by
 
-from loadtest.nodes import LocalNodes
+from loadtest.nodes import LocalNodes, Setup
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
@@ -55,3 +55,31 @@ def test_a_node_that_hangs_says_so_and_another_takes_over(tmp_path: Path) -> Non
         assert again.json() == decided.json()
         post(nodes.url(victim))
         assert amount(nodes.url(victim), "") == 3
+
+
+def test_without_a_standby_the_group_gives_its_partitions_to_another(tmp_path: Path) -> None:
+    setup = Setup(options=("--standbys", "0"))
+    with LocalNodes(write_hanging(tmp_path), tmp_path / "data", ("a", "b"), setup) as nodes:
+        victim = "a" if served_by(nodes, "a") else "b"
+        other = "b" if victim == "a" else "a"
+        post(nodes.url(victim))
+        assert phase(nodes, other) == "", "it holds nothing of it"
+        (tmp_path / "hanging").write_text(victim)
+        refused = httpx.post(
+            f"{nodes.url(victim)}/v1/workspaces/posted/commands/move",
+            json={"amount": 1},
+            headers={"Idempotency-Key": str(uuid.uuid4())},
+            timeout=60,
+        )
+        assert refused.status_code == 503
+        until(lambda: served_by(nodes, other))
+        post(nodes.url(other))
+        assert amount(nodes.url(other), "") == 3, "the one that was refused is decided, once"
+        assert health(nodes, victim, "live") == (503, "stuck")
+        # It goes on, is a member again, and so has what the group gives it.
+        (tmp_path / "hanging").unlink()
+        until(lambda: health(nodes, victim, "live") == (200, "live"))
+        nodes.kill(other)
+        until(lambda: served_by(nodes, victim))
+        post(nodes.url(victim))
+        assert amount(nodes.url(victim), "") == 4

@@ -17,6 +17,7 @@ class Beats:
     def __init__(self) -> None:
         self.time_ms = 0
         self.announced = 0
+        self.left = 0
         self._looks = 0
         self._changed = threading.Condition()
 
@@ -31,6 +32,9 @@ class Beats:
 
     def announce(self) -> None:
         self.announced += 1
+
+    def leave(self) -> None:
+        self.left += 1
 
     def looked_at(self, heart: Heart) -> None:
         """Return once the heart has begun a turn, and ended one, since the call."""
@@ -48,7 +52,7 @@ def beats() -> Beats:
 
 @pytest.fixture
 def heart(beats: Beats) -> Iterator[Heart]:
-    heart = Heart(beats.announce, beats)
+    heart = Heart(beats.announce, beats.leave, beats)
     heart.start()
     yield heart
     heart.stop()
@@ -71,3 +75,16 @@ def test_a_node_that_is_stuck_does_not_seem_alive(beats: Beats, heart: Heart) ->
     heart.turned()
     beats.looked_at(heart)
     assert beats.announced > announced
+
+
+def test_a_node_that_stays_stuck_leaves_the_group(beats: Beats) -> None:
+    heart = Heart(beats.announce, beats.leave, beats)
+    heart.pulse()
+    beats.time_ms += SHELL_STUCK_MS + 1
+    heart.pulse()
+    assert beats.left == 0, "a process that was stopped as a whole may go on within a moment"
+    heart.pulse()
+    assert beats.left == 1
+    heart.turned()
+    heart.pulse()
+    assert beats.left == 1
